@@ -1,0 +1,53 @@
+//! What every command is handed besides its own arguments.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result};
+
+use super::args::Global;
+use super::output::Output;
+use crate::project::{self, Project};
+
+/// The printer, and how to find the project.
+#[derive(Debug)]
+pub struct Context {
+    /// The only way to stdout and stderr.
+    pub output: Output,
+    destination: Option<String>,
+}
+
+impl Context {
+    pub(super) fn new(output: Output, global: &Global) -> Self {
+        Self {
+            output,
+            destination: global.destination.clone(),
+        }
+    }
+
+    /// Reads the project in `folder`, with the overlay that `--destination` names.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with `emberline.yaml`, and where.
+    pub fn project(&self, folder: &Path) -> Result<Project> {
+        project::load(folder, self.destination.as_deref())
+    }
+
+    /// A flag that the first Ctrl-C (or SIGTERM) raises, for work that ends cleanly; the second one ends the process
+    /// with code 130. Commands that do not ask for it are ended by the first.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the handler.
+    pub fn interrupt(&self) -> Result<Arc<AtomicBool>> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+                .context("cannot watch for Ctrl-C")?;
+        }
+        Ok(flag)
+    }
+}

@@ -1,0 +1,177 @@
+//! The sole owner of stdout and stderr: results on stdout, everything else on stderr.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::args::Global;
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// Bars on a terminal, lines elsewhere
+    #[default]
+    Auto,
+    /// Bars
+    Tty,
+    /// Lines
+    Plain,
+    /// One JSON object for each event, a line each
+    Json,
+    /// Nothing
+    Quiet,
+}
+
+/// The result of a command: the same facts for a person and for a script.
+pub trait Report: Serialize {
+    /// What a person reads on stdout; ends without a newline.
+    fn text(&self) -> String;
+}
+
+/// Where everything is printed.
+#[derive(Debug)]
+pub struct Output {
+    format: Format,
+    progress: ProgressMode,
+    quiet: bool,
+}
+
+impl Output {
+    pub(super) fn new(global: &Global) -> Self {
+        let progress = match global.progress {
+            _ if global.quiet => ProgressMode::Quiet,
+            ProgressMode::Auto if io::stderr().is_terminal() => ProgressMode::Tty,
+            ProgressMode::Auto => ProgressMode::Plain,
+            chosen => chosen,
+        };
+        Self {
+            format: global.format,
+            progress,
+            quiet: global.quiet,
+        }
+    }
+
+    /// How the result is printed.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How progress is shown; never `Auto`.
+    pub fn progress_mode(&self) -> ProgressMode {
+        self.progress
+    }
+
+    /// Prints the result on stdout. A reader that has gone (`| head`) is no error.
+    ///
+    /// # Errors
+    ///
+    /// When stdout cannot be written.
+    pub fn result<R: Report>(&self, report: &R) -> Result<()> {
+        let text = match self.format {
+            Format::Text => report.text(),
+            Format::Json => serde_json::to_string_pretty(report)?,
+        };
+        self.stdout(&text)
+    }
+
+    /// Prints text on stdout as it is, with a newline after it.
+    ///
+    /// # Errors
+    ///
+    /// When stdout cannot be written, unless its reader has gone.
+    pub fn stdout(&self, text: &str) -> Result<()> {
+        let mut stdout = anstream::stdout().lock();
+        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// A line on stderr, for a person.
+    pub fn note(&self, text: &str) {
+        if !self.quiet && self.progress != ProgressMode::Json {
+            self.stderr(text);
+        }
+    }
+
+    /// A line on stderr that begins with `warning:`.
+    pub fn warn(&self, text: &str) {
+        if !self.quiet {
+            let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
+            self.stderr(&format!("{style}warning:{style:#} {text}"));
+        }
+    }
+
+    /// One event as a JSON line on stderr, with `--progress json`.
+    pub fn event(&self, event: &impl Serialize) {
+        if self.progress == ProgressMode::Json
+            && let Ok(line) = serde_json::to_string(event)
+        {
+            self.stderr(&line);
+        }
+    }
+
+    /// The error that ends a command: its message, its causes, its hints.
+    pub(super) fn error(&self, lines: &[String], hints: &[String]) {
+        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
+        for (index, line) in lines.iter().enumerate() {
+            if index == 0 {
+                self.stderr(&format!("{red}error:{red:#} {line}"));
+            } else {
+                self.stderr(&format!("  {line}"));
+            }
+        }
+        for hint in hints {
+            self.stderr(&format!("{cyan}hint:{cyan:#} {hint}"));
+        }
+    }
+
+    /// A bar that counts to `length`, drawn on a terminal only.
+    pub fn bar(&self, length: u64, template: &str) -> ProgressBar {
+        let target = if self.progress == ProgressMode::Tty {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        bar
+    }
+
+    /// A spinner beside `text`, drawn on a terminal only; elsewhere the text is a line.
+    pub fn spinner(&self, text: &str) -> ProgressBar {
+        let bar = self.bar(0, "{spinner} {msg} {elapsed}");
+        bar.set_message(text.to_owned());
+        if self.progress == ProgressMode::Tty {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        } else {
+            self.note(text);
+        }
+        bar
+    }
+
+    #[allow(clippy::unused_self)] // a method, so that nobody writes to stderr without a printer in hand
+    fn stderr(&self, text: &str) {
+        // With stderr gone there is nobody left to tell.
+        let _ = writeln!(anstream::stderr().lock(), "{text}");
+    }
+}

@@ -1,0 +1,298 @@
+//! `emberline.yaml`: the one configuration of a project, read, merged with its overlay, and checked.
+//!
+//! Every key is explained in docs/reference/emberline.yaml, which is read by a test. Values that come from flags and the
+//! environment are laid over it by the commands; no other room has a configuration of its own.
+
+mod load;
+mod resolve;
+
+pub use load::load;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::preprocess::{Missing, Normalise};
+
+/// The name of the file.
+pub const FILE: &str = "emberline.yaml";
+
+/// A project: its folder and what `emberline.yaml` says.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The folder that relative paths start from.
+    pub folder: PathBuf,
+    /// The merged configuration.
+    pub config: Config,
+}
+
+impl Project {
+    /// A path of the configuration, made relative to the project's folder.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// `.emberline/`: bundles, runs and local deployments.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join(".emberline")
+    }
+}
+
+/// What `emberline.yaml` says. Every key may be left out but `name` and `data.source`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of the model: of its service, its image and its route.
+    pub name: String,
+    /// Where the labelled data comes from.
+    pub data: DataConfig,
+    /// What is done to the inputs.
+    pub preprocess: PreprocessConfig,
+    /// The network.
+    pub model: NetworkConfig,
+    /// How it is trained.
+    pub train: TrainConfig,
+    /// What it is measured on, and what it must reach.
+    pub evaluate: EvaluateConfig,
+    /// The image.
+    pub package: PackageConfig,
+    /// The running service.
+    pub deploy: DeployConfig,
+}
+
+/// `data`, and `data` of an evaluation slice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Kind of source.
+    pub source: Option<Source>,
+    /// `synthetic-digits`: digits to draw for training. 60,000 by default.
+    pub count: Option<usize>,
+    /// `synthetic-digits`: digits to draw for the test set. 10,000 by default.
+    pub test_count: Option<usize>,
+    /// `mnist`: folder of the four files; downloaded when absent.
+    pub dir: Option<PathBuf>,
+    /// `idx`: images.
+    pub images: Option<PathBuf>,
+    /// `idx`: labels.
+    pub labels: Option<PathBuf>,
+    /// `idx`: images of the test set. A share of `images` is held out when there are none.
+    pub test_images: Option<PathBuf>,
+    /// `idx`: labels of the test set.
+    pub test_labels: Option<PathBuf>,
+    /// `csv`: the table, with a header.
+    pub file: Option<PathBuf>,
+    /// `csv`: the test set's table. A share of `file` is held out when there is none.
+    pub test_file: Option<PathBuf>,
+    /// `csv`: the column that holds the class.
+    pub label: Option<String>,
+    /// `csv`: columns that hold names even where they look like numbers.
+    pub categorical: Option<Vec<String>>,
+    /// `csv`: columns that are not used.
+    pub ignore: Option<Vec<String>>,
+    /// `idx`, `csv`: share of the data that is held out as the test set when there is none. 0.2 by default.
+    pub test_split: Option<f64>,
+}
+
+/// Kinds of data source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Digits that the tool draws itself.
+    SyntheticDigits,
+    /// The MNIST handwritten digits.
+    Mnist,
+    /// Files in the MNIST format.
+    Idx,
+    /// A table.
+    Csv,
+}
+
+impl Source {
+    /// As written in `emberline.yaml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SyntheticDigits => "synthetic-digits",
+            Self::Mnist => "mnist",
+            Self::Idx => "idx",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// `preprocess`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PreprocessConfig {
+    /// Scale of the numbers.
+    pub normalise: Normalise,
+    /// What becomes of missing numbers.
+    pub missing: Missing,
+}
+
+/// `model`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// Kind of network.
+    pub kind: ModelKind,
+    /// `mlp`: neurons of each hidden layer, `[64, 64]` by default. `cnn`: of its one hidden layer, `[128]` by default.
+    pub hidden: Option<Vec<usize>>,
+    /// `cnn`: channels of its two convolution blocks, `[16, 32]` by default.
+    pub filters: Option<[usize; 2]>,
+    /// Share of activations that training drops, 0.2 by default.
+    pub dropout: Option<f64>,
+}
+
+/// Kinds of network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// Dense.
+    #[default]
+    Mlp,
+    /// Convolutional.
+    Cnn,
+}
+
+/// `train`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Passes over the training split.
+    pub epochs: usize,
+    /// Samples in a step.
+    pub batch_size: usize,
+    /// Adam's step size.
+    pub learning_rate: f64,
+    /// Share of the data that is held out to choose the best pass.
+    pub validation_split: f64,
+    /// Seed of the data, the split, the order, the initial weights and dropout.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch_size: 128,
+            learning_rate: 0.001,
+            validation_split: 0.2,
+            seed: 42,
+        }
+    }
+}
+
+/// `evaluate`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateConfig {
+    /// More labelled data, each measured on its own.
+    pub slices: Vec<SliceConfig>,
+    /// What must be reached.
+    pub gate: GateConfig,
+}
+
+/// One of `evaluate.slices`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SliceConfig {
+    /// Name in the report and in the gate.
+    pub name: String,
+    /// Where its data comes from.
+    pub data: DataConfig,
+}
+
+/// `evaluate.gate`: thresholds, all of which must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateConfig {
+    /// Least accuracy on the test set, 0 to 1.
+    pub accuracy: Option<f64>,
+    /// Greatest mean cross-entropy on the test set, in nats.
+    pub loss: Option<f64>,
+    /// Least recall of the worst class on the test set, 0 to 1.
+    pub worst_class_recall: Option<f64>,
+    /// Greatest expected calibration error on the test set, 0 to 1.
+    pub calibration_error: Option<f64>,
+    /// Least accuracy on each slice, by its name.
+    pub slices: BTreeMap<String, f64>,
+}
+
+/// `package`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PackageConfig {
+    /// Repository part of the image reference; the project's name by default.
+    pub repository: Option<String>,
+    /// What is written.
+    pub output: PackageOutput,
+    /// Processor architecture that the image runs on; this machine's by default.
+    pub architecture: Option<Architecture>,
+}
+
+impl Default for PackageConfig {
+    fn default() -> Self {
+        Self {
+            repository: None,
+            output: PackageOutput::Oci,
+            architecture: None,
+        }
+    }
+}
+
+/// Forms of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageOutput {
+    /// An OCI image layout: a directory.
+    #[default]
+    Oci,
+    /// A file for `docker load`.
+    Tar,
+}
+
+/// Processor architectures, by the names that images use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// `x86_64`.
+    Amd64,
+    /// `aarch64`.
+    Arm64,
+}
+
+/// `deploy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeployConfig {
+    /// Where the service runs.
+    pub target: TargetKind,
+    /// Address that the service listens on.
+    pub host: String,
+    /// Port that it listens on.
+    pub port: u16,
+    /// Processes that answer.
+    pub replicas: usize,
+}
+
+impl Default for DeployConfig {
+    fn default() -> Self {
+        Self {
+            target: TargetKind::Local,
+            host: "127.0.0.1".into(),
+            port: 5000,
+            replicas: 1,
+        }
+    }
+}
+
+/// Where a service can run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// Processes on this machine.
+    #[default]
+    Local,
+}

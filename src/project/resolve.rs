@@ -1,0 +1,207 @@
+//! What a configuration means once it is whole: checks across keys, and the defaults that depend on other keys.
+
+use super::{Config, DataConfig, ModelKind, NetworkConfig, Source};
+use crate::model::ModelConfig;
+
+impl Config {
+    /// Checks what no single key can get wrong.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that begins with the key.
+    pub fn check(&self) -> Result<(), String> {
+        check_name(&self.name)?;
+        self.data.check("data")?;
+        self.model.resolve()?;
+        let train = &self.train;
+        at_least_one("train.epochs", train.epochs)?;
+        at_least_one("train.batch_size", train.batch_size)?;
+        if !(train.learning_rate > 0.0 && train.learning_rate.is_finite()) {
+            return Err(format!(
+                "`train.learning_rate` is `{}`, and must be above 0",
+                train.learning_rate
+            ));
+        }
+        if !(train.validation_split > 0.0 && train.validation_split < 1.0) {
+            return Err(format!(
+                "`train.validation_split` is `{}`, and must lie between 0 and 1: the validation split chooses the \
+                 weights that are kept",
+                train.validation_split
+            ));
+        }
+        for (index, slice) in self.evaluate.slices.iter().enumerate() {
+            if slice.name.is_empty() {
+                return Err(format!("`evaluate.slices[{index}].name` is missing"));
+            }
+            if self.evaluate.slices[..index]
+                .iter()
+                .any(|other| other.name == slice.name)
+            {
+                return Err(format!("`evaluate.slices` has two slices named `{}`", slice.name));
+            }
+            slice.data.check(&format!("evaluate.slices[{index}].data"))?;
+        }
+        let gate = &self.evaluate.gate;
+        for name in gate.slices.keys() {
+            if !self.evaluate.slices.iter().any(|slice| slice.name == *name) {
+                return Err(format!(
+                    "`evaluate.gate.slices.{name}` is a threshold for a slice that `evaluate.slices` has not"
+                ));
+            }
+        }
+        let shares = [
+            ("accuracy", gate.accuracy),
+            ("worst_class_recall", gate.worst_class_recall),
+            ("calibration_error", gate.calibration_error),
+        ];
+        let slices = gate.slices.iter().map(|(name, share)| (name.as_str(), Some(*share)));
+        for (name, share) in shares.into_iter().chain(slices) {
+            if share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+                return Err(format!(
+                    "`evaluate.gate` asks for `{name}: {}`, and it must lie between 0 and 1",
+                    share.unwrap_or_default()
+                ));
+            }
+        }
+        at_least_one("deploy.replicas", self.deploy.replicas)
+    }
+}
+
+impl NetworkConfig {
+    /// The network with its defaults filled in.
+    ///
+    /// # Errors
+    ///
+    /// A key that the kind of network does not read, or the wrong number of sizes.
+    pub fn resolve(&self) -> Result<ModelConfig, String> {
+        let dropout = self.dropout.unwrap_or(0.2);
+        if !(0.0..1.0).contains(&dropout) {
+            return Err(format!(
+                "`model.dropout` is `{dropout}`, and must be 0 or more and below 1"
+            ));
+        }
+        match self.kind {
+            ModelKind::Mlp => {
+                if self.filters.is_some() {
+                    return Err("`model.filters` is read by `kind: cnn` only, and this is a `mlp`".into());
+                }
+                Ok(ModelConfig::Mlp {
+                    hidden: self.hidden.clone().unwrap_or_else(|| vec![64, 64]),
+                    dropout,
+                })
+            }
+            ModelKind::Cnn => {
+                let hidden = match self.hidden.as_deref() {
+                    None => 128,
+                    Some([hidden]) => *hidden,
+                    Some(several) => {
+                        return Err(format!(
+                            "`model.hidden` has {} sizes, and a `cnn` has one hidden layer",
+                            several.len()
+                        ));
+                    }
+                };
+                Ok(ModelConfig::Cnn {
+                    filters: self.filters.unwrap_or([16, 32]),
+                    hidden,
+                    dropout,
+                })
+            }
+        }
+    }
+}
+
+impl DataConfig {
+    /// Checks that the keys are those that the source reads.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that begins with the key; `at` is where this section stands.
+    pub fn check(&self, at: &str) -> Result<Source, String> {
+        let Some(source) = self.source else {
+            return Err(format!(
+                "`{at}.source` is missing: one of synthetic-digits, mnist, idx, csv"
+            ));
+        };
+        use Source::{Csv, Idx, Mnist, SyntheticDigits};
+        let keys: [(&str, bool, &[Source]); 12] = [
+            ("count", self.count.is_some(), &[SyntheticDigits]),
+            ("test_count", self.test_count.is_some(), &[SyntheticDigits]),
+            ("dir", self.dir.is_some(), &[Mnist]),
+            ("images", self.images.is_some(), &[Idx]),
+            ("labels", self.labels.is_some(), &[Idx]),
+            ("test_images", self.test_images.is_some(), &[Idx]),
+            ("test_labels", self.test_labels.is_some(), &[Idx]),
+            ("file", self.file.is_some(), &[Csv]),
+            ("test_file", self.test_file.is_some(), &[Csv]),
+            ("label", self.label.is_some(), &[Csv]),
+            ("categorical", self.categorical.is_some(), &[Csv]),
+            ("ignore", self.ignore.is_some(), &[Csv]),
+        ];
+        for (key, given, readers) in keys {
+            if given && !readers.contains(&source) {
+                return Err(format!(
+                    "`{at}.{key}` is read by source `{}` only, and this is `{}`",
+                    readers[0].name(),
+                    source.name()
+                ));
+            }
+        }
+        let needed: &[(&str, bool)] = match source {
+            Idx => &[("images", self.images.is_some()), ("labels", self.labels.is_some())],
+            Csv => &[("file", self.file.is_some()), ("label", self.label.is_some())],
+            SyntheticDigits | Mnist => &[],
+        };
+        if let Some((key, _)) = needed.iter().find(|(_, given)| !given) {
+            return Err(format!("`{at}.{key}` is missing: source `{}` needs it", source.name()));
+        }
+        if self.test_images.is_some() != self.test_labels.is_some() {
+            return Err(format!("`{at}.test_images` and `{at}.test_labels` go together"));
+        }
+        for (key, count) in [("count", self.count), ("test_count", self.test_count)] {
+            if count == Some(0) {
+                return Err(format!("`{at}.{key}` is 0"));
+            }
+        }
+        if let Some(share) = self.test_split {
+            let own_test = self.test_images.is_some() || self.test_file.is_some();
+            if matches!(source, SyntheticDigits | Mnist) || own_test {
+                return Err(format!(
+                    "`{at}.test_split` has nothing to split: there is a test set already"
+                ));
+            }
+            if !(share > 0.0 && share < 1.0) {
+                return Err(format!("`{at}.test_split` is `{share}`, and must lie between 0 and 1"));
+            }
+        }
+        Ok(source)
+    }
+}
+
+/// A name is used for services, images and routes: a DNS label with room for `-deployment`.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("`name` is missing".into());
+    }
+    let good = name.len() <= 40
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name.as_bytes()[0].is_ascii_lowercase()
+        && !name.ends_with('-');
+    if good {
+        Ok(())
+    } else {
+        Err(format!(
+            "`name` is `{name}`, and takes up to 40 lower-case letters, digits and dashes, beginning with a letter"
+        ))
+    }
+}
+
+fn at_least_one(key: &str, value: usize) -> Result<(), String> {
+    if value == 0 {
+        Err(format!("`{key}` is 0, and must be 1 or more"))
+    } else {
+        Ok(())
+    }
+}
