@@ -44,3 +44,24 @@ pub mod project;
 pub mod templates;
 #[cfg(feature = "cli")]
 pub mod train;
+
+/// Devices that this build can train on. It stands here because features are asked for nowhere else.
+#[cfg(feature = "cli")]
+pub mod backends {
+    use burn::tensor::Device;
+
+    /// A GPU, through Vulkan, Metal or DirectX; none in a build without the feature `wgpu`.
+    #[cfg(feature = "wgpu")]
+    pub const WGPU: Option<fn() -> Device> = Some(|| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
+    /// A GPU, through Vulkan, Metal or DirectX; none in a build without the feature `wgpu`.
+    #[cfg(not(feature = "wgpu"))]
+    pub const WGPU: Option<fn() -> Device> = None;
+
+    /// burn's former CPU backend; none in a build without the feature `ndarray`.
+    #[cfg(feature = "ndarray")]
+    #[allow(deprecated)] // selectable as long as burn ships it: docs/decisions/0002-cpu-backend.md
+    pub const NDARRAY: Option<fn() -> Device> = Some(Device::ndarray);
+    /// burn's former CPU backend; none in a build without the feature `ndarray`.
+    #[cfg(not(feature = "ndarray"))]
+    pub const NDARRAY: Option<fn() -> Device> = None;
+}

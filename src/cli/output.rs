@@ -43,6 +43,24 @@ pub trait Report: Serialize {
     fn text(&self) -> String;
 }
 
+/// Two columns: a label and its value, a line each.
+pub fn table<S: AsRef<str>>(rows: &[(S, String)]) -> String {
+    let width = rows
+        .iter()
+        .map(|(label, _)| label.as_ref().len())
+        .max()
+        .unwrap_or_default();
+    rows.iter()
+        .map(|(label, value)| format!("{:width$}  {value}", label.as_ref()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// A share as a person reads it: `97.25 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
 /// Where everything is printed.
 #[derive(Debug)]
 pub struct Output {
