@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
+use super::{evaluate, init, predict, train};
 
 /// From labelled data to a served, scaled, watched model.
 #[derive(Debug, Parser)]
@@ -50,4 +51,13 @@ pub struct Global {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Write a project that runs as it is
+    Init(init::Args),
+    /// Train the project's network and write a bundle
+    Train(train::Args),
+    /// Measure a bundle and hold it against the gate
+    Evaluate(evaluate::Args),
+    /// Ask a bundle for its answer to files
+    Predict(predict::Args),
+}

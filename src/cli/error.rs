@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::output::Output;
 use crate::bundle::GateRefusal;
+use crate::deploy::DeployError;
 use crate::problem::Problem;
 
 /// Ends of a command that a script branches on; any other error is 1, and clap's own are 2.
@@ -32,8 +33,11 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<GateRefusal>() {
         return 3;
     }
-    if let Some(failure) = error.downcast_ref::<crate::deploy::DeployError>() {
+    if let Some(failure) = error.downcast_ref::<DeployError>() {
         return failure.exit_code();
+    }
+    if error.downcast_ref::<GateRefusal>().is_some() {
+        return 3;
     }
     1
 }

@@ -9,6 +9,11 @@ pub mod output;
 
 mod args;
 mod context;
+mod data_progress;
+mod evaluate;
+mod init;
+mod predict;
+mod train;
 
 pub use args::{Cli, Command};
 pub use context::Context;
@@ -18,6 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 
+use error::Failure;
 use output::Output;
 
 /// Parses the command line, runs the command, prints its report or its error, and gives the exit code.
@@ -33,8 +39,8 @@ pub fn main() -> ExitCode {
     };
     let output = Output::new(&cli.global);
     let context = Context::new(output, &cli.global);
-    match dispatch(cli.command, &context) {
-        Ok(code) => code,
+    match dispatch(&cli.command, &context) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => error::report(&error, &context.output),
     }
 }
@@ -44,6 +50,19 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn dispatch(command: Command, _context: &Context) -> Result<ExitCode> {
-    match command {}
+fn dispatch(command: &Command, context: &Context) -> Result<()> {
+    let output = &context.output;
+    match command {
+        Command::Init(args) => output.result(&init::run(args, context)?),
+        Command::Train(args) => output.result(&train::run(args, context)?),
+        Command::Evaluate(args) => {
+            let report = evaluate::run(args, context)?;
+            output.result(&report)?;
+            match report.failure() {
+                Some(failure) => Err(Failure::Gate(failure).into()),
+                None => Ok(()),
+            }
+        }
+        Command::Predict(args) => output.result(&predict::run(args, context)?),
+    }
 }

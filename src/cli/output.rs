@@ -94,6 +94,11 @@ impl Output {
         self.progress
     }
 
+    /// Whether a person reads the result: text, on a terminal.
+    pub fn stdout_is_terminal(&self) -> bool {
+        self.format == Format::Text && io::stdout().is_terminal()
+    }
+
     /// Prints the result on stdout. A reader that has gone (`| head`) is no error.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod load;
 mod resolve;
 
 pub use load::load;
+pub use resolve::check_name;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

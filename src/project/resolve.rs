@@ -178,8 +178,8 @@ impl DataConfig {
     }
 }
 
-/// A name is used for services, images and routes: a DNS label with room for `-deployment`.
-fn check_name(name: &str) -> Result<(), String> {
+/// Checks a name: it is used for services, images and routes: a DNS label with room for `-deployment`.
+pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("`name` is missing".into());
     }

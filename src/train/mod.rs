@@ -66,7 +66,7 @@ pub fn train(
     let classes = data.classes.clone();
 
     let split = |rows: &Dataset| {
-        data::split::stratified(
+        data::stratified(
             &rows.labels,
             rows.classes.len(),
             config.train.validation_split,
@@ -74,7 +74,7 @@ pub fn train(
         )
     };
     let data = if config.preprocess.missing == Missing::Drop {
-        data.select(&data::fit::complete_rows(&data))
+        data.select(&data::complete_rows(&data))
     } else {
         data
     };
@@ -90,9 +90,9 @@ pub fn train(
     let training = data.select(&training_rows);
     let validation = data.select(&validation_rows);
     drop(data);
-    let (schema, preprocessing) = data::fit::fit(&training, &config.preprocess)?;
-    let training = data::fit::in_schema(training, &schema);
-    let validation = data::fit::in_schema(validation, &schema);
+    let (schema, preprocessing) = data::fit(&training, &config.preprocess)?;
+    let training = data::in_schema(training, &schema);
+    let validation = data::in_schema(validation, &schema);
 
     let architecture = Architecture {
         model: config.model.resolve().map_err(Problem::new)?,

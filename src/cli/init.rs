@@ -1,0 +1,108 @@
+//! `emberline init`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::Context;
+use super::output::{Report, table};
+use crate::problem::Problem;
+use crate::project::{self, FILE};
+use crate::{files, templates};
+
+/// Write a project that runs as it is
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  emberline init digits && emberline ship digits")]
+pub struct Args {
+    /// Folder to write, whose last part names the model
+    pub name: PathBuf,
+    /// What it begins with
+    #[arg(long, value_enum, default_value_t, env = "EMBERLINE_TEMPLATE")]
+    pub template: TemplateArg,
+}
+
+/// Templates, as the command line has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TemplateArg {
+    /// Digits that the tool draws itself, measured on real handwriting
+    #[default]
+    Digits,
+    /// The MNIST handwritten digits
+    Mnist,
+    /// A table with numbers, names and missing values
+    Tabular,
+}
+
+/// What `init` gives.
+#[derive(Debug, Serialize)]
+pub struct InitReport {
+    /// The model's name.
+    pub name: String,
+    /// The folder.
+    pub project: PathBuf,
+    /// Files that were written, inside it.
+    pub files: Vec<&'static str>,
+}
+
+impl Report for InitReport {
+    fn text(&self) -> String {
+        table(&[
+            ("project", self.project.display().to_string()),
+            ("files", self.files.join(", ")),
+            ("next", format!("emberline ship {}", self.project.display())),
+        ])
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// A folder that has a project already, or a name that cannot name a service.
+pub fn run(args: &Args, context: &Context) -> Result<InitReport> {
+    let folder = &args.name;
+    let name = folder
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    project::check_name(&name)
+        .map_err(|reason| Problem::new(reason).hint("for example: `emberline init digits`"))?;
+    let wanted = args.template.to_possible_value().map(|value| value.get_name().to_owned());
+    let template = templates::ALL
+        .iter()
+        .find(|template| Some(template.name) == wanted.as_deref())
+        .ok_or_else(|| Problem::new("there is no such template"))?;
+    if let Some(file) = template
+        .files
+        .iter()
+        .map(|(file, _)| folder.join(file))
+        .find(|file| file.exists())
+    {
+        return Err(Problem::new(format!("`{}` is there already", file.display()))
+            .hint("choose another name, or remove it first: nothing was written")
+            .into());
+    }
+    for (file, content) in template.files {
+        let content = if *file == FILE {
+            named(content, template.name, &name)
+        } else {
+            content.to_vec()
+        };
+        files::replace(&folder.join(Path::new(file)), &content)?;
+    }
+    context.output.note(&format!("a new project `{name}` from template `{}`", template.name));
+    Ok(InitReport {
+        name,
+        project: folder.clone(),
+        files: template.files.iter().map(|(file, _)| *file).collect(),
+    })
+}
+
+/// The example's project file with the new name in place of its own.
+fn named(content: &[u8], own: &str, name: &str) -> Vec<u8> {
+    String::from_utf8_lossy(content)
+        .replacen(&format!("name: {own}"), &format!("name: {name}"), 1)
+        .into_bytes()
+}
