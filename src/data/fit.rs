@@ -221,3 +221,148 @@ fn median(values: &[f32]) -> f32 {
         sorted[middle]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MISSING: f32 = f32::NAN;
+
+    fn column(name: &str, kind: ColumnKind) -> Column {
+        Column {
+            name: name.into(),
+            kind,
+        }
+    }
+
+    fn names(names: &[&str]) -> ColumnKind {
+        ColumnKind::Categorical {
+            categories: names.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn table(values: &[f32]) -> Dataset {
+        Dataset {
+            schema: Schema::Table {
+                columns: vec![
+                    column("age", ColumnKind::Numeric),
+                    column("city", names(&["bonn", "oslo", "rome"])),
+                ],
+            },
+            values: values.to_vec(),
+            labels: vec![0; values.len() / 2],
+            classes: vec!["a".into(), "b".into()],
+        }
+    }
+
+    fn image(values: &[f32]) -> Dataset {
+        Dataset {
+            schema: Schema::Image {
+                height: 1,
+                width: 2,
+                channels: 1,
+            },
+            ..table(values)
+        }
+    }
+
+    fn config(normalise: Normalise, missing: Missing) -> PreprocessConfig {
+        PreprocessConfig { normalise, missing }
+    }
+
+    fn fitted(data: &Dataset, normalise: Normalise, missing: Missing) -> Vec<Scaling> {
+        fit(data, &config(normalise, missing)).expect("fits").1.scaling
+    }
+
+    #[test]
+    fn each_way_of_scaling_is_what_it_says() {
+        let data = image(&[0.0, 100.0, 100.0, 200.0]);
+        for (normalise, shift, spread) in [
+            (Normalise::Standard, 100.0, 5000_f64.sqrt()),
+            (Normalise::Minmax, 0.0, 200.0),
+            (Normalise::Unit, 0.0, 255.0),
+            (Normalise::None, 0.0, 1.0),
+        ] {
+            let expected = Scaling {
+                shift,
+                scale: (1.0 / spread) as f32,
+                fill: None,
+            };
+            assert_eq!(fitted(&data, normalise, Missing::Error), [expected], "{normalise:?}");
+        }
+    }
+
+    #[test]
+    fn missing_numbers_take_the_mean_or_the_median_of_those_that_are_there() {
+        let data = table(&[1.0, 0.0, MISSING, 0.0, 2.0, 0.0, 9.0, 0.0]);
+        let fill = |missing| fitted(&data, Normalise::None, missing)[0].fill;
+        assert_eq!(fill(Missing::Mean), Some(4.0));
+        assert_eq!(fill(Missing::Median), Some(2.0));
+        assert_eq!(fill(Missing::Drop), None);
+        assert_eq!(fill(Missing::Error), None);
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+    }
+
+    #[test]
+    fn a_constant_column_becomes_zero_whatever_comes_later() {
+        for normalise in [Normalise::Standard, Normalise::Minmax] {
+            // A value whose mean is not exact in binary.
+            let data = table(&[0.1, 0.0, 0.1, 0.0, 0.1, 0.0]);
+            let scaling = fitted(&data, normalise, Missing::Error)[0];
+            assert_eq!(scaling.scale, 0.0, "{normalise:?}");
+        }
+    }
+
+    #[test]
+    fn a_small_spread_around_a_large_mean_is_not_lost() {
+        let data = table(&[1e7, 0.0, 1e7 + 2.0, 0.0]);
+        let scaling = fitted(&data, Normalise::Standard, Missing::Error)[0];
+        assert_eq!((scaling.shift, scaling.scale), (1e7 + 1.0, 1.0));
+    }
+
+    #[test]
+    fn only_the_categories_of_the_training_rows_are_kept() {
+        let training = table(&[1.0, 2.0, 2.0, 0.0, 3.0, MISSING]);
+        let (schema, _) = fit(&training, &config(Normalise::Standard, Missing::Error)).expect("fits");
+        let Schema::Table { columns } = &schema else {
+            panic!("a table")
+        };
+        assert_eq!(columns[1].kind, names(&["bonn", "rome"]));
+        let test = in_schema(table(&[1.0, 0.0, 1.0, 1.0, 1.0, 2.0, MISSING, MISSING]), &schema);
+        let cities: Vec<f32> = test.values.iter().skip(1).step_by(2).copied().collect();
+        assert_eq!((cities[0], cities[2]), (0.0, 1.0));
+        assert!(cities[1].is_nan() && cities[3].is_nan());
+        assert_eq!(test.schema, schema);
+    }
+
+    #[test]
+    fn a_row_is_complete_without_a_category_but_not_without_a_number() {
+        assert_eq!(complete_rows(&table(&[1.0, MISSING, MISSING, 0.0, 2.0, 1.0])), [0, 2]);
+    }
+
+    #[test]
+    fn what_has_no_use_is_refused() {
+        let table_data = table(&[1.0, 0.0]);
+        let refused = |data: &Dataset, normalise, missing| {
+            let error = fit(data, &config(normalise, missing)).expect_err("refused");
+            error.to_string()
+        };
+        assert!(refused(&table_data, Normalise::Unit, Missing::Error).contains("a table has no pixels"));
+        for missing in [Missing::Mean, Missing::Median, Missing::Drop] {
+            let error = refused(&image(&[1.0, 2.0]), Normalise::Standard, missing);
+            assert!(error.contains("no missing pixels"), "{error}");
+        }
+        let error = refused(&table(&[MISSING, 0.0]), Normalise::None, Missing::Mean);
+        assert!(error.contains("column `age`"), "{error}");
+        assert!(refused(&table(&[]), Normalise::None, Missing::Mean).contains("no training samples"));
+    }
+
+    #[test]
+    fn many_values_are_summed_as_few_are() {
+        let values: Vec<f32> = (0..4 * RUN).map(|index| (index % 256) as f32).collect();
+        let scaling = fitted(&image(&values), Normalise::Standard, Missing::Error)[0];
+        assert_eq!(scaling.shift, 127.5);
+        let deviation = ((256.0_f64.powi(2) - 1.0) / 12.0).sqrt();
+        assert_eq!(scaling.scale, (1.0 / deviation) as f32);
+    }
+}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use flate2::bufread::MultiGzDecoder;
 
-use super::Dataset;
+use super::{Dataset, cannot_read};
 use crate::preprocess::Schema;
 use crate::problem::Problem;
 
@@ -222,7 +222,7 @@ fn read(path: &Path, holds: Holds) -> Result<(Vec<usize>, Vec<u8>)> {
                     .hint("download or copy it again")
                     .into()
             }
-            _ => Problem::new(format!("cannot read `{shown}`: {error}")).into(),
+            _ => cannot_read(path, &error).into(),
         }
     };
     let mut opened = open(path).map_err(failed)?;
@@ -278,7 +278,7 @@ fn read(path: &Path, holds: Holds) -> Result<(Vec<usize>, Vec<u8>)> {
         .hint("download or copy it again")
     };
     if let Some(length) = opened.length {
-        let got = length - header_length;
+        let got = length.saturating_sub(header_length);
         if got < expected {
             return Err(too_short(got).into());
         }

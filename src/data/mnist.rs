@@ -2,6 +2,7 @@
 //! `idx` to read; only what was downloaded is checked against known digests.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,7 +104,7 @@ pub fn find(part: Part, folder: Option<&Path>, events: &dyn Fn(Event)) -> Result
         };
         return Ok((own(&wanted[0])?, own(&wanted[1])?));
     }
-    let Some(cache) = cache() else {
+    let Some(cache) = cache(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) else {
         return Err(offline(
             "there is no cache folder to download MNIST into: neither XDG_CACHE_HOME nor HOME is set",
             folder,
@@ -130,14 +131,10 @@ fn present(folder: &Path, file: &PublicFile) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// `emberline/mnist` in the user's cache.
-fn cache() -> Option<PathBuf> {
-    let from = |variable| {
-        env::var_os(variable)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let root = from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")))?;
+/// `emberline/mnist` in the user's cache. A relative path is no answer, as the XDG specification has it.
+fn cache(xdg_cache_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    let root = absolute(xdg_cache_home).or_else(|| Some(absolute(home)?.join(".cache")))?;
     Some(root.join("emberline").join("mnist"))
 }
 
@@ -214,5 +211,142 @@ fn verify(file: &PublicFile, bytes: &[u8]) -> Result<(), String> {
             "not the file: its SHA-256 is {digest}, expected {}",
             file.sha256
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    const CONTENT: &[u8] = b"not really a set of images";
+
+    fn file() -> PublicFile {
+        PublicFile {
+            name: TRAINING[1].name,
+            // `printf 'not really a set of images' | sha256sum`
+            sha256: "47bbf5d3b6e21d4d33219d87739be3973176c78d1cd96212a4e64c67f03a13a6",
+            length: CONTENT.len() as u64,
+        }
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(content).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    /// Answers one request with `body`, announced as `length` bytes.
+    fn mirror(status: &'static str, body: Vec<u8>, length: usize) -> (String, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("port");
+        let address = format!("http://{}/", listener.local_addr().expect("address"));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("request");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("header");
+                request.push(byte[0]);
+            }
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            )
+            .expect("header");
+            stream.write_all(&body).expect("body");
+        });
+        (address, server)
+    }
+
+    #[test]
+    fn the_next_mirror_is_tried_until_the_content_is_right() {
+        let right = gzip(CONTENT);
+        let wrong = gzip(b"something else entirely");
+        let bodies = [
+            ("404 Not Found", Vec::new(), 0),
+            ("200 OK", wrong.clone(), wrong.len()),
+            ("200 OK", right[..10].to_vec(), right.len()),
+            ("200 OK", right.clone(), right.len()),
+        ];
+        let (addresses, servers): (Vec<_>, Vec<_>) = bodies
+            .into_iter()
+            .map(|(status, body, length)| mirror(status, body, length))
+            .unzip();
+        let mirrors: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let told = RefCell::new(Vec::new());
+        let bytes = download(&file(), &mirrors, &|event| told.borrow_mut().push(event)).expect("the last one is right");
+        assert_eq!(bytes, right);
+        let all = right.len() as u64;
+        let last = Event::Downloading {
+            file: file().name,
+            received: all,
+            total: Some(all),
+        };
+        assert_eq!(told.borrow().last(), Some(&last));
+        servers.into_iter().for_each(|server| server.join().expect("served"));
+    }
+
+    #[test]
+    fn each_mirror_gives_its_reason() {
+        let (gone, server) = mirror("404 Not Found", Vec::new(), 0);
+        let (wrong, other) = mirror("200 OK", b"<html>log in first".to_vec(), 18);
+        let reasons = download(&file(), &[&gone, &wrong], &|_| ()).expect_err("neither has it");
+        for part in [&gone, "404", &wrong, "not the file", file().name] {
+            assert!(reasons.contains(part), "{part}: {reasons}");
+        }
+        server.join().expect("served");
+        other.join().expect("served");
+    }
+
+    #[test]
+    fn longer_content_than_expected_is_not_unpacked_to_its_end() {
+        let error = verify(&file(), &gzip(&vec![0; 1 << 24])).expect_err("too long");
+        assert!(error.contains("SHA-256"), "{error}");
+    }
+
+    #[test]
+    fn the_cache_follows_the_user() {
+        let path = |text: &str| Some(OsString::from(text));
+        assert_eq!(cache(path("/c"), path("/home/u")), Some("/c/emberline/mnist".into()));
+        assert_eq!(
+            cache(None, path("/home/u")),
+            Some("/home/u/.cache/emberline/mnist".into())
+        );
+        assert_eq!(
+            cache(path("c"), path("/home/u")),
+            Some("/home/u/.cache/emberline/mnist".into())
+        );
+        assert_eq!(cache(None, None), None);
+    }
+
+    #[test]
+    fn a_folder_of_the_user_is_used_plain_or_gzip_but_never_in_part() {
+        let folder = tempfile::tempdir().expect("folder");
+        for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"] {
+            std::fs::write(folder.path().join(name), b"").expect("write");
+        }
+        let found = find(Part::Training, Some(folder.path()), &|_| ()).expect("both are there");
+        assert_eq!(found.0, folder.path().join("train-images-idx3-ubyte"));
+        assert_eq!(found.1, folder.path().join("train-labels-idx1-ubyte.gz"));
+        let error = find(Part::Test, Some(folder.path()), &|_| ()).expect_err("no test set");
+        assert!(error.to_string().contains("t10k-images-idx3-ubyte.gz"), "{error}");
+    }
+
+    #[test]
+    fn without_a_network_one_is_told_what_to_do() {
+        let problem = offline("why", Some(Path::new("/mine")), Some(Path::new("/cache")));
+        let hint = problem.hint_text().expect("a hint");
+        for file in TRAINING.iter().chain(&TEST) {
+            assert!(hint.contains(file.name), "{hint}");
+        }
+        for part in ["`/mine`", "EMBERLINE_DATA_DIR", "synthetic-digits"] {
+            assert!(hint.contains(part), "{hint}");
+        }
     }
 }

@@ -17,13 +17,15 @@ pub use fit::{complete_rows, fit, in_schema};
 pub use source::{load, load_slice, load_test};
 pub use split::stratified;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::files;
 use crate::preprocess::Schema;
+use crate::problem::Problem;
 
 /// Raw samples with their labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,6 +143,15 @@ impl Dataset {
     }
 }
 
+fn cannot_read(path: &Path, error: &io::Error) -> Problem {
+    let problem = Problem::new(format!("cannot read `{}`: {error}", path.display()));
+    if error.kind() == io::ErrorKind::NotFound {
+        problem.hint("a path in `emberline.yaml` starts from the folder that the file is in")
+    } else {
+        problem
+    }
+}
+
 /// Values that are hashed at a time.
 const CHUNK: usize = 16 * 1024;
 
@@ -148,6 +159,9 @@ const CHUNK: usize = 16 * 1024;
 fn canonical(value: f32) -> f32 {
     if value.is_nan() { f32::NAN } else { value + 0.0 }
 }
+
+#[cfg(test)]
+mod loading_tests;
 
 #[cfg(test)]
 mod tests {

@@ -32,10 +32,10 @@ pub fn load(project: &Project, data_dir: Option<&Path>, events: &dyn Fn(Event)) 
     let test = loader.test()?;
     let schema = raw.schema(loader.config)?;
     let classes = raw.classes(loader.config);
-    let whole = loader.rules(&raw, raw.dataset(&schema, &classes, loader.missing())?, true)?;
-    check_classes(&raw, &whole, if test.is_some() { 2 } else { 3 })?;
+    let whole = loader.without_dropped(&raw, raw.dataset(&schema, &classes, loader.missing())?, true)?;
+    check_classes(loader.config, &raw, &whole, if test.is_some() { 2 } else { 3 })?;
     if let Some(test) = test {
-        let test = loader.rules(&test, test.dataset(&schema, &classes, loader.missing())?, true)?;
+        let test = loader.without_dropped(&test, test.dataset(&schema, &classes, loader.missing())?, true)?;
         return Ok(ProjectData { training: whole, test });
     }
     let (kept, held_out) = loader.cut(&whole);
@@ -60,7 +60,7 @@ pub fn load_test(
     let loader = Loader::new(project, &project.config.data, data_dir, events);
     if let Some(test) = loader.test()? {
         let dataset = test.dataset(schema, classes, loader.missing())?;
-        return loader.rules(&test, dataset, true);
+        return loader.without_dropped(&test, dataset, true);
     }
     // The cut is made on the data as training saw it, and only then is it read as the bundle sees it.
     let raw = loader.training()?;
@@ -73,7 +73,7 @@ pub fn load_test(
     let (_, held_out) = loader.cut(&own.select(&rows));
     let held_out: Vec<usize> = held_out.into_iter().map(|at| rows[at]).collect();
     let test = raw.dataset(schema, classes, loader.missing())?.select(&held_out);
-    loader.rules(&raw, test, false)
+    loader.without_dropped(&raw, test, false)
 }
 
 /// The labelled data of one evaluation slice, all of it, read against the schema and the classes of a bundle.
@@ -98,7 +98,7 @@ pub fn load_slice(
         Source::Idx | Source::Csv => loader.training()?,
     };
     let dataset = raw.dataset(schema, classes, loader.missing())?;
-    loader.rules(&raw, dataset, true)
+    loader.without_dropped(&raw, dataset, true)
 }
 
 /// Labelled samples as their source has them, before they are read against a schema.
@@ -243,7 +243,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Leaves out the rows that `missing: drop` drops.
-    fn rules(&self, raw: &Raw, dataset: Dataset, tell: bool) -> Result<Dataset> {
+    fn without_dropped(&self, raw: &Raw, dataset: Dataset, tell: bool) -> Result<Dataset> {
         let rows = self.kept_rows(&dataset);
         let left_out = dataset.len() - rows.len();
         if left_out == 0 {
@@ -266,7 +266,7 @@ impl<'a> Loader<'a> {
 }
 
 /// Each class must be in the training split, the validation split and, when it is cut from the same data, the test set.
-fn check_classes(raw: &Raw, whole: &Dataset, needed: usize) -> Result<()> {
+fn check_classes(config: &DataConfig, raw: &Raw, whole: &Dataset, needed: usize) -> Result<()> {
     let mut counts = vec![0_usize; whole.classes.len()];
     for &label in &whole.labels {
         counts[label as usize] += 1;
@@ -296,6 +296,9 @@ fn check_classes(raw: &Raw, whole: &Dataset, needed: usize) -> Result<()> {
         counts[class],
         if counts[class] == 1 { "" } else { "s" }
     ))
-    .hint("add samples of it, or leave the class out")
+    .hint(match config.source {
+        Some(Source::SyntheticDigits) => "draw more digits: raise `data.count`",
+        _ => "add samples of it, or leave the class out",
+    })
     .into())
 }

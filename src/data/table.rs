@@ -7,10 +7,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
+use csv::{ErrorKind, ReaderBuilder, StringRecord};
 
-use super::Dataset;
 use super::idx::listed;
+use super::{Dataset, cannot_read};
 use crate::preprocess::{Column, ColumnKind, Missing, Schema, is_missing};
 use crate::problem::Problem;
 use crate::project::DataConfig;
@@ -35,11 +35,10 @@ impl Table {
     ///
     /// The file, row and column of what makes it no table, or no labelled one.
     pub fn read(file: &Path, label: &str) -> Result<Self> {
-        let opened =
-            File::open(file).map_err(|error| Problem::new(format!("cannot read `{}`: {error}", file.display())))?;
-        let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).from_reader(opened);
+        let opened = File::open(file).map_err(|error| cannot_read(file, &error))?;
+        let mut reader = ReaderBuilder::new().flexible(true).from_reader(opened);
         let header: Vec<String> = match reader.headers() {
-            Ok(header) => header.iter().map(str::to_owned).collect(),
+            Ok(header) => header.iter().map(|name| name.trim().to_owned()).collect(),
             Err(error) => return Err(unreadable(file, &error).into()),
         };
         if header.is_empty() {
@@ -51,10 +50,24 @@ impl Table {
         let label = find(file, &header, label, "data.label")?;
         let mut rows = Vec::new();
         for row in reader.into_records() {
-            let row = row.map_err(|error| unreadable(file, &error))?;
+            let mut row = row.map_err(|error| unreadable(file, &error))?;
             if row.len() != header.len() {
                 return Err(ragged(file, &header, &row).into());
             }
+            // The quotes of such a cell are text in CSV: `a` and `"a"` would become two names.
+            if let Some(at) = row
+                .iter()
+                .position(|cell| cell.trim_start().starts_with('"') && cell.starts_with([' ', '\t']))
+            {
+                return Err(Problem::new(format!(
+                    "{}, column `{}`: a space stands before the quote",
+                    place(file, &row),
+                    header[at]
+                ))
+                .hint("a quote must be the first thing in its cell: remove the spaces after the commas")
+                .into());
+            }
+            row.trim();
             rows.push(row);
         }
         if rows.is_empty() {
