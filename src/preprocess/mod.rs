@@ -6,7 +6,7 @@
 
 mod schema;
 
-pub use schema::{Column, ColumnKind, Schema};
+pub use schema::{Column, ColumnKind, Schema, is_missing};
 
 use serde::{Deserialize, Serialize};
 

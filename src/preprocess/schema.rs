@@ -75,11 +75,11 @@ impl Schema {
 }
 
 impl Column {
-    /// The raw value of a cell's text: `None` when a numeric column gets something that is no number. Blank text is
-    /// missing (NaN), and so is a name that the category list does not hold.
+    /// The raw value of a cell's text: `None` when a numeric column gets something that is no finite number. Text that
+    /// [`is_missing`] is NaN, and so is a name that the category list does not hold.
     pub fn parse(&self, text: &str) -> Option<f32> {
         let text = text.trim();
-        if text.is_empty() {
+        if is_missing(text) {
             return Some(f32::NAN);
         }
         match &self.kind {
@@ -89,6 +89,49 @@ impl Column {
                     .binary_search_by(|category| category.as_str().cmp(text))
                     .map_or(f32::NAN, |index| index as f32),
             ),
+        }
+    }
+}
+
+/// Whether a cell's text stands for a missing value, in training as in prediction: blank, `NA`, `N/A`, `?`, `null` or
+/// `NaN`, in capitals or not.
+pub fn is_missing(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || MISSING.iter().any(|spelling| spelling.eq_ignore_ascii_case(text))
+}
+
+const MISSING: [&str; 5] = ["NA", "N/A", "?", "null", "NaN"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_missing_is_nan_in_every_kind_of_column() {
+        let kinds = [
+            ColumnKind::Numeric,
+            ColumnKind::Categorical {
+                categories: vec!["NA".into(), "rome".into()],
+            },
+        ];
+        for kind in kinds {
+            let column = Column { name: "a".into(), kind };
+            for text in ["", "  ", "NA", "na", "N/A", "?", "null", "NULL", "NaN", " nan "] {
+                let value = column.parse(text).expect("missing is no mistake");
+                assert!(value.is_nan(), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_is_finite_or_refused() {
+        let column = Column {
+            name: "a".into(),
+            kind: ColumnKind::Numeric,
+        };
+        assert_eq!(column.parse(" -1.5e2 "), Some(-150.0));
+        for text in ["inf", "-infinity", "1e99", "1,5", "x"] {
+            assert_eq!(column.parse(text), None, "{text}");
         }
     }
 }

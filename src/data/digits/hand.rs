@@ -33,10 +33,7 @@ impl Hand {
         let width = (1.0 + 0.2 * bell(rng)).clamp(0.5, 1.5);
         let (sin, cos) = (0.10 * bell(rng)).sin_cos();
         // Slanting the box first and turning it last keeps the two apart: a turned 7 has a sloping top, a slanted 7 has not.
-        let linear = [
-            [width * cos, -slant * cos - sin],
-            [width * sin, cos - slant * sin],
-        ];
+        let linear = [[width * cos, -slant * cos - sin], [width * sin, cos - slant * sin]];
         let waves = std::array::from_fn(|order| {
             let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
             let cycles = 0.4 + 0.3 * order as f32;

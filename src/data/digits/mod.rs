@@ -86,10 +86,7 @@ mod tests {
     #[test]
     fn same_seed_same_bytes_other_seed_other_bytes() {
         let (first, again, other) = (draw(100, 7), draw(100, 7), draw(100, 8));
-        assert_eq!(
-            (&first.pixels, &first.labels),
-            (&again.pixels, &again.labels)
-        );
+        assert_eq!((&first.pixels, &first.labels), (&again.pixels, &again.labels));
         assert_ne!(first.pixels, other.pixels);
         assert_ne!(first.labels, other.labels);
     }
@@ -116,10 +113,7 @@ mod tests {
         let (mut border_ink, mut border_area) = (0, 0);
         for (image, label) in digits.pixels.chunks(SIDE * SIDE).zip(&digits.labels) {
             let bright = image.iter().filter(|&&grey| grey > 127).count();
-            assert!(
-                (20..400).contains(&bright),
-                "a {label} with {bright} bright pixels"
-            );
+            assert!((20..400).contains(&bright), "a {label} with {bright} bright pixels");
             for (index, &grey) in image.iter().enumerate() {
                 let (row, column) = (index / SIDE, index % SIDE);
                 if [0, SIDE - 1].contains(&row) || [0, SIDE - 1].contains(&column) {
@@ -137,12 +131,8 @@ mod tests {
     #[test]
     fn every_digit_has_several_styles() {
         for (digit, styles) in GLYPHS.iter().enumerate() {
-            let distinct: std::collections::HashSet<_> =
-                styles.iter().map(|style| style.strokes).collect();
-            assert!(
-                distinct.len() >= 3 && distinct.len() == styles.len(),
-                "{digit}"
-            );
+            let distinct: std::collections::HashSet<_> = styles.iter().map(|style| style.strokes).collect();
+            assert!(distinct.len() >= 3 && distinct.len() == styles.len(), "{digit}");
             for style in *styles {
                 assert!(
                     style.weight > 0 && style.strokes.iter().all(|stroke| stroke.len() > 1),

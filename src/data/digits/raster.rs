@@ -47,8 +47,7 @@ impl Pen {
         }
         for (pixel, depth) in image.iter_mut().zip(depth) {
             if depth > f32::MIN {
-                let cover =
-                    (0.5 + (depth + self.roughness * bell(rng)) / self.blur).clamp(0.0, 1.0);
+                let cover = (0.5 + (depth + self.roughness * bell(rng)) / self.blur).clamp(0.0, 1.0);
                 *pixel = (255.0 * self.ink * cover).round() as u8;
             }
         }
@@ -67,15 +66,12 @@ impl Pen {
                 moment[axis] += length * 0.5 * (pair[0][axis] + pair[1][axis]);
             }
         }
-        let extent = (high[0] - low[0])
-            .max(high[1] - low[1])
-            .max(f32::MIN_POSITIVE);
+        let extent = (high[0] - low[0]).max(high[1] - low[1]).max(f32::MIN_POSITIVE);
         let scale = (BOX - 2.0 * self.radius) * (1.0 + 0.03 * bell(rng)) / extent;
         let shift = [0.4 * bell(rng), 0.4 * bell(rng)];
         for point in lines.iter_mut().flatten() {
             for axis in 0..2 {
-                point[axis] =
-                    (point[axis] - moment[axis] / mass) * scale + SIDE as f32 / 2.0 + shift[axis];
+                point[axis] = (point[axis] - moment[axis] / mass) * scale + SIDE as f32 / 2.0 + shift[axis];
             }
         }
     }
@@ -85,9 +81,7 @@ impl Pen {
         let reach = radius + self.blur;
         let span = |axis: usize| {
             let low = (from[axis].min(to[axis]) - reach).floor().max(0.0) as usize;
-            let high = (from[axis].max(to[axis]) + reach)
-                .ceil()
-                .clamp(0.0, SIDE as f32) as usize;
+            let high = (from[axis].max(to[axis]) + reach).ceil().clamp(0.0, SIDE as f32) as usize;
             low..high
         };
         let [dx, dy] = [to[0] - from[0], to[1] - from[1]];
