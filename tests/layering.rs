@@ -18,7 +18,16 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("data", &["problem", "files", "preprocess", "predict", "project"]),
     (
         "train",
-        &["problem", "preprocess", "model", "bundle", "predict", "project", "data", "backends"],
+        &[
+            "problem",
+            "preprocess",
+            "model",
+            "bundle",
+            "predict",
+            "project",
+            "data",
+            "backends",
+        ],
     ),
     ("evaluate", &["bundle", "predict", "project", "data"]),
     ("image", &["problem", "files", "bundle", "project"]),
@@ -27,8 +36,19 @@ const ROOMS: [(&str, &[&str]); 15] = [
     (
         "cli",
         &[
-            "problem", "files", "preprocess", "bundle", "predict", "serve", "project", "data", "train", "evaluate",
-            "image", "deploy", "templates",
+            "problem",
+            "files",
+            "preprocess",
+            "bundle",
+            "predict",
+            "serve",
+            "project",
+            "data",
+            "train",
+            "evaluate",
+            "image",
+            "deploy",
+            "templates",
         ],
     ),
 ];
@@ -74,7 +94,11 @@ fn arrows_point_down() {
                     .chars()
                     .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
                     .collect();
-                assert!(!used.is_empty(), "{}: `use crate::{{...}}` cannot be scanned", inside.display());
+                assert!(
+                    !used.is_empty(),
+                    "{}: `use crate::{{...}}` cannot be scanned",
+                    inside.display()
+                );
                 if used != room && !allowed.contains(&used.as_str()) {
                     wrong.push(format!("{}:{}: `{room}` uses `{used}`", inside.display(), number + 1));
                 }

@@ -4,8 +4,20 @@ use std::process::Command;
 
 /// Crates of the tool that the runtime must not gain, by the beginning of their names.
 const OUTSIDE: [&str; 14] = [
-    "bollard", "clap", "csv", "indicatif", "kube", "k8s-openapi", "minijinja", "png", "serde-saphyr", "tar", "ureq",
-    "wgpu", "burn-autodiff", "burn-train",
+    "bollard",
+    "clap",
+    "csv",
+    "indicatif",
+    "kube",
+    "k8s-openapi",
+    "minijinja",
+    "png",
+    "serde-saphyr",
+    "tar",
+    "ureq",
+    "wgpu",
+    "burn-autodiff",
+    "burn-train",
 ];
 
 /// Lines of `cargo tree` that the runtime may have. Raise it deliberately: every crate is one more to patch.

@@ -11,9 +11,9 @@ use super::Context;
 use super::data_progress::DataProgress;
 use super::output::{Report, percent, table};
 use crate::bundle::{Bundle, Evaluation, Store, Verdict};
+use crate::data;
 use crate::evaluate::{self, Gate, Measures};
 use crate::predict::Predictor;
-use crate::data;
 
 /// Measure a bundle and hold it against the gate
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -129,10 +129,7 @@ impl EvaluateReport {
 
 impl Report for EvaluateReport {
     fn text(&self) -> String {
-        let mut rows = vec![
-            ("version", self.version.clone()),
-            ("test set", summary(&self.test)),
-        ];
+        let mut rows = vec![("version", self.version.clone()), ("test set", summary(&self.test))];
         let slices: Vec<(String, String)> = self
             .slices
             .iter()
@@ -169,10 +166,7 @@ fn summary(measures: &Measures) -> String {
 
 fn classes(measures: &Measures) -> String {
     let width = class_width(measures);
-    let mut text = format!(
-        "{:width$}  precision   recall       F1  samples",
-        "class"
-    );
+    let mut text = format!("{:width$}  precision   recall       F1  samples", "class");
     let share = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), percent);
     for class in &measures.classes {
         let _ = write!(

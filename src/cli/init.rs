@@ -67,9 +67,11 @@ pub fn run(args: &Args, context: &Context) -> Result<InitReport> {
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    project::check_name(&name)
-        .map_err(|reason| Problem::new(reason).hint("for example: `emberline init digits`"))?;
-    let wanted = args.template.to_possible_value().map(|value| value.get_name().to_owned());
+    project::check_name(&name).map_err(|reason| Problem::new(reason).hint("for example: `emberline init digits`"))?;
+    let wanted = args
+        .template
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned());
     let template = templates::ALL
         .iter()
         .find(|template| Some(template.name) == wanted.as_deref())
@@ -92,7 +94,9 @@ pub fn run(args: &Args, context: &Context) -> Result<InitReport> {
         };
         files::replace(&folder.join(Path::new(file)), &content)?;
     }
-    context.output.note(&format!("a new project `{name}` from template `{}`", template.name));
+    context
+        .output
+        .note(&format!("a new project `{name}` from template `{}`", template.name));
     Ok(InitReport {
         name,
         project: folder.clone(),

@@ -108,12 +108,7 @@ pub fn run(args: &Args, context: &Context) -> Result<PredictReport> {
         inputs
             .iter()
             .zip(answers.chunks_exact(manifest.classes.len()))
-            .map(|(input, answer)| {
-                beside(
-                    &picture(&input.raw, &manifest.inputs),
-                    &bars(&manifest.classes, answer),
-                )
-            })
+            .map(|(input, answer)| beside(&picture(&input.raw, &manifest.inputs), &bars(&manifest.classes, answer)))
             .collect()
     });
     Ok(PredictReport {
@@ -138,9 +133,7 @@ pub(super) fn prediction(input: &str, classes: &[String], answer: &[f32]) -> Pre
 fn read(file: &Path) -> Result<(String, Vec<u8>)> {
     if file == Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .context("cannot read stdin")?;
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read stdin")?;
         return Ok(("stdin".into(), bytes));
     }
     Ok((file.display().to_string(), files::read(file)?))
@@ -180,10 +173,7 @@ impl Report for PredictReport {
 
 /// A grey picture in characters, two rows of pixels in one line of text; nothing for a table.
 fn picture(raw: &[f32], schema: &Schema) -> Vec<String> {
-    let Schema::Image {
-        width, channels: 1, ..
-    } = schema
-    else {
+    let Schema::Image { width, channels: 1, .. } = schema else {
         return Vec::new();
     };
     if *width > WIDEST_DRAWING {

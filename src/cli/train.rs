@@ -231,11 +231,7 @@ fn source_revision(folder: &Path) -> Option<String> {
     };
     let revision = git(&["rev-parse", "--verify", "-q", "HEAD"])?;
     let changed = git(&["status", "--porcelain", "--", "."]).is_some_and(|changes| !changes.is_empty());
-    Some(if changed {
-        format!("{revision}-dirty")
-    } else {
-        revision
-    })
+    Some(if changed { format!("{revision}-dirty") } else { revision })
 }
 
 /// `.emberline/runs/N/`: what a training run measured, written as it comes.

@@ -32,27 +32,10 @@ impl Images {
     ///
     /// The file, and what about it is not IDX, not images or not labels, or does not fit together.
     pub fn read(images_file: &Path, labels_file: &Path) -> Result<Self> {
-        let (images, pixels) = read(images_file, Holds::Images)?;
+        let (sizes, pixels) = read(images_file, Holds::Images)?;
         let (_, labels) = read(labels_file, Holds::Labels)?;
-        let (schema, count) = match images[..] {
-            [count, height, width] => (grey(height, width), count),
-            [count, height, width, channels @ (1 | 3)] => {
-                let schema = Schema::Image {
-                    height,
-                    width,
-                    channels,
-                };
-                (schema, count)
-            }
-            _ => {
-                return Err(Problem::new(format!(
-                    "`{}` holds images with {} channels in the last dimension, and emberline reads 1 or 3",
-                    images_file.display(),
-                    images.last().copied().unwrap_or_default()
-                ))
-                .into());
-            }
-        };
+        let schema = schema(images_file, &sizes)?;
+        let count = sizes[0];
         if count != labels.len() {
             return Err(Problem::new(format!(
                 "`{}` holds {count} images and `{}` holds {} labels",
@@ -121,6 +104,36 @@ impl Images {
     }
 }
 
+/// The images in the bytes of a file called `name`, which has no labels.
+///
+/// # Errors
+///
+/// What about it is not IDX, or not images.
+pub fn unlabelled(name: &Path, bytes: Vec<u8>) -> Result<(Schema, Vec<u8>)> {
+    let length = bytes.len() as u64;
+    let opened = through_gzip(io::Cursor::new(bytes), length);
+    let (sizes, pixels) = values(name, opened, Holds::Images)?;
+    Ok((schema(name, &sizes)?, pixels))
+}
+
+/// The shape of one image, from the sizes in a header.
+fn schema(file: &Path, sizes: &[usize]) -> Result<Schema> {
+    match *sizes {
+        [_, height, width] => Ok(grey(height, width)),
+        [_, height, width, channels @ (1 | 3)] => Ok(Schema::Image {
+            height,
+            width,
+            channels,
+        }),
+        _ => Err(Problem::new(format!(
+            "`{}` holds images with {} channels in the last dimension, and emberline reads 1 or 3",
+            file.display(),
+            sizes.last().copied().unwrap_or_default()
+        ))
+        .into()),
+    }
+}
+
 /// Classes in a message: the first few.
 pub fn listed(classes: &[String]) -> String {
     const SHOWN: usize = 12;
@@ -145,7 +158,7 @@ pub fn grey(height: usize, width: usize) -> Schema {
     }
 }
 
-fn describe(schema: &Schema) -> String {
+pub fn describe(schema: &Schema) -> String {
     match schema {
         Schema::Image {
             height,
@@ -190,8 +203,12 @@ struct Opened {
 
 /// Opens a file, through gzip when it begins as gzip does: its name may be anything.
 fn open(path: &Path) -> io::Result<Opened> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     let length = file.metadata()?.len();
+    through_gzip(file, length)
+}
+
+fn through_gzip(mut file: impl Read + 'static, length: u64) -> io::Result<Opened> {
     let mut start = Vec::new();
     file.by_ref().take(2).read_to_end(&mut start)?;
     let gzip = start == [0x1f, 0x8b];
@@ -211,6 +228,11 @@ fn open(path: &Path) -> io::Result<Opened> {
 
 /// The dimensions and values of a file. Nothing is allocated for values that the file does not have.
 fn read(path: &Path, holds: Holds) -> Result<(Vec<usize>, Vec<u8>)> {
+    values(path, open(path), holds)
+}
+
+/// The content of a file that was opened; `path` is its name in messages.
+fn values(path: &Path, opened: io::Result<Opened>, holds: Holds) -> Result<(Vec<usize>, Vec<u8>)> {
     let shown = path.display();
     let failed = |error: io::Error| -> anyhow::Error {
         match error.kind() {
@@ -225,7 +247,7 @@ fn read(path: &Path, holds: Holds) -> Result<(Vec<usize>, Vec<u8>)> {
             _ => cannot_read(path, &error).into(),
         }
     };
-    let mut opened = open(path).map_err(failed)?;
+    let mut opened = opened.map_err(failed)?;
     let mut read_up_to = |count: u64| -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         opened

@@ -40,7 +40,11 @@ pub fn read(name: &str, bytes: &[u8], schema: &Schema) -> Result<Vec<Input>> {
         .into_iter()
         .enumerate()
         .map(|(index, raw)| Input {
-            name: if single { name.to_owned() } else { format!("{name}[{index}]") },
+            name: if single {
+                name.to_owned()
+            } else {
+                format!("{name}[{index}]")
+            },
             raw,
         })
         .collect())
@@ -279,9 +283,15 @@ mod tests {
     #[test]
     fn a_png_is_read_in_grey_and_scaled_to_the_model() {
         let same = encode(2, 2, png::ColorType::Grayscale, &[0, 64, 128, 255]);
-        assert_eq!(read("a.png", &same, &SMALL).expect("read")[0].raw, [0.0, 64.0, 128.0, 255.0]);
+        assert_eq!(
+            read("a.png", &same, &SMALL).expect("read")[0].raw,
+            [0.0, 64.0, 128.0, 255.0]
+        );
         let twice = encode(4, 2, png::ColorType::Grayscale, &[0, 100, 200, 200, 10, 30, 0, 0]);
-        assert_eq!(read("a.png", &twice, &SMALL).expect("read")[0].raw, [50.0, 200.0, 20.0, 0.0]);
+        assert_eq!(
+            read("a.png", &twice, &SMALL).expect("read")[0].raw,
+            [50.0, 200.0, 20.0, 0.0]
+        );
         let clear = encode(1, 1, png::ColorType::Rgba, &[255, 255, 255, 0]);
         assert_eq!(read("a.png", &clear, &SMALL).expect("read")[0].raw, [0.0; 4]);
     }

@@ -8,6 +8,7 @@ pub mod digits;
 
 mod fit;
 mod idx;
+pub mod inputs;
 mod mnist;
 mod source;
 mod split;

@@ -137,10 +137,7 @@ mod tests {
         let probabilities = [0.8, 0.2, 0.0, 0.4, 0.6, 0.0, 0.1, 0.9, 0.0];
         let measures = Measures::new(&probabilities, &[0, 0, 1], &classes);
         close(measures.accuracy, 2.0 / 3.0);
-        close(
-            measures.loss,
-            -(0.8_f64.ln() + 0.4_f64.ln() + 0.9_f64.ln()) / 3.0,
-        );
+        close(measures.loss, -(0.8_f64.ln() + 0.4_f64.ln() + 0.9_f64.ln()) / 3.0);
         // Each answer is alone in its bin: |1 - 0.8|, |0 - 0.6|, |1 - 0.9|.
         close(measures.calibration_error, (0.2 + 0.6 + 0.1) / 3.0);
         assert_eq!(measures.confusion, [[1, 1, 0], [0, 1, 0], [0, 0, 0]]);

@@ -57,8 +57,7 @@ impl Step {
     pub fn train(&mut self, data: &Encoded, rows: &[usize]) -> Result<StepReport> {
         let labels = data.gather_labels(rows);
         let inputs = model::batch(data.gather(rows), data.width(), &self.device);
-        let targets =
-            Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [labels.len()]), &self.device);
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [labels.len()]), &self.device);
         let logits = self.model.forward(inputs);
         let loss = self.loss.forward(logits.clone(), targets);
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);

@@ -1,17 +1,17 @@
-//! The hand that writes: how one person's pen, pace and mood bend the strokes of a glyph.
+//! The hand that writes: how one person, at one time, bends the strokes of a glyph.
 
 use std::f32::consts::TAU;
 
 use rand::{Rng, RngExt as _};
 
-use super::strokes::{Stroke, Style};
+use super::strokes::{Control, Stroke, Style};
 
 /// A point of the plane: `x` to the right, `y` down.
 pub type Point = [f32; 2];
 
 /// How one sample departs from its glyph. Lengths are in units of the glyph's box.
 pub struct Hand {
-    /// The linear map: slant, then width against height, then rotation.
+    /// The linear map: width against height, then slant, then rotation.
     linear: [Point; 2],
     /// The standard deviation of a control point.
     unsteadiness: f32,
@@ -31,8 +31,8 @@ impl Hand {
     pub fn new(rng: &mut impl Rng) -> Self {
         let slant = 0.12 + 0.26 * bell(rng);
         let width = (1.0 + 0.2 * bell(rng)).clamp(0.5, 1.5);
-        let (sin, cos) = (0.10 * bell(rng)).sin_cos();
-        // Slanting the box first and turning it last keeps the two apart: a turned 7 has a sloping top, a slanted 7 has not.
+        let (sin, cos) = (0.1 * bell(rng)).sin_cos();
+        // Slanting before turning: the top of a slanted 7 stays level, that of a turned 7 slopes.
         let linear = [[width * cos, -slant * cos - sin], [width * sin, cos - slant * sin]];
         let waves = std::array::from_fn(|order| {
             let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
@@ -47,7 +47,7 @@ impl Hand {
         });
         Self {
             linear,
-            unsteadiness: rng.random_range(0.01..0.045),
+            unsteadiness: rng.random_range(0.01..0.05),
             waves,
         }
     }
@@ -78,7 +78,7 @@ impl Hand {
     }
 
     /// A control point where this hand puts it.
-    fn place(&self, (x, y): (u8, u8), rng: &mut impl Rng) -> Point {
+    fn place(&self, (x, y): Control, rng: &mut impl Rng) -> Point {
         [x, y].map(|hundredths| f32::from(hundredths) / 100.0 + self.unsteadiness * bell(rng))
     }
 

@@ -1,7 +1,8 @@
 //! Handwritten digits drawn by the program, the data source that needs no download.
 //!
-//! A digit is a style from the tables in `strokes`, bent by a random `hand` and inked by a random pen in `raster`. The
-//! module holds no image and nothing measured from one: it must stay possible to judge it by real handwriting.
+//! A digit is a style from the tables in `strokes`, bent by a random `hand` and inked by a random
+//! pen in `raster`. The module holds no image, nor a template or an average taken from one: real
+//! handwriting stays a fair judge of what is trained on these digits.
 
 mod hand;
 mod raster;
@@ -21,7 +22,8 @@ pub const SIDE: usize = 28;
 
 /// Images of digits with their labels.
 pub struct Digits {
-    /// Grey values, 0 black to 255 white: `SIDE * SIDE` for each image, row-major, one image after another.
+    /// Grey values, 0 black to 255 white: `SIDE * SIDE` for each image, row-major, one image after
+    /// another.
     pub pixels: Vec<u8>,
     /// The digit in each image, 0 to 9.
     pub labels: Vec<u8>,
@@ -29,7 +31,8 @@ pub struct Digits {
 
 /// Draws `count` digits, equally many of each, in an order shuffled by the seed.
 ///
-/// The same seed gives the same bytes on any number of threads, and a smaller count gives the beginning of a larger one.
+/// The same seed gives the same bytes on any number of threads, and a smaller count gives the
+/// beginning of a larger one.
 pub fn draw(count: usize, seed: u64) -> Digits {
     let labels: Vec<u8> = (0..count).map(|index| label(seed, index)).collect();
     let mut pixels = vec![0; count * SIDE * SIDE];
@@ -53,7 +56,7 @@ enum Purpose {
     Order = 2,
 }
 
-/// The random numbers for the sample or group `index`, which depend on nothing that is drawn before it.
+/// The random numbers for the sample or group `index`: none depends on what was drawn before.
 fn stream(seed: u64, purpose: Purpose, index: usize) -> Pcg64Mcg {
     // Two rounds of expansion: neighbouring seeds must not share samples.
     let base: u64 = Pcg64Mcg::seed_from_u64(seed ^ ((purpose as u64) << 56)).random();
@@ -113,7 +116,7 @@ mod tests {
         let (mut border_ink, mut border_area) = (0, 0);
         for (image, label) in digits.pixels.chunks(SIDE * SIDE).zip(&digits.labels) {
             let bright = image.iter().filter(|&&grey| grey > 127).count();
-            assert!((20..400).contains(&bright), "a {label} with {bright} bright pixels");
+            assert!((15..400).contains(&bright), "a {label} with {bright} bright pixels");
             for (index, &grey) in image.iter().enumerate() {
                 let (row, column) = (index / SIDE, index % SIDE);
                 if [0, SIDE - 1].contains(&row) || [0, SIDE - 1].contains(&column) {

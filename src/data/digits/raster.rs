@@ -1,4 +1,4 @@
-//! Ink on paper: polylines to grey pixels, framed as in scans of forms.
+//! Ink on paper: polylines to grey pixels, framed as in the data sets of scanned digits.
 
 use rand::{Rng, RngExt as _};
 
@@ -9,6 +9,9 @@ use super::{
 
 /// The longer side of the box that a digit fills, in pixels.
 const BOX: f32 = 20.0;
+
+/// Where the centre of mass goes, in pixels from the left and from the top: the centre of pixel 14.
+const CENTRE: f32 = 14.5;
 
 /// The pen and the scanner of one sample. Lengths are in pixels.
 pub struct Pen {
@@ -28,10 +31,10 @@ impl Pen {
     /// A pen drawn at random.
     pub fn new(rng: &mut impl Rng) -> Self {
         Self {
-            radius: (1.25 + 0.4 * bell(rng)).clamp(0.6, 2.4),
+            radius: (1.4 + 0.5 * bell(rng)).clamp(0.6, 2.4),
             pressure: rng.random_range(0.0..0.25),
             blur: rng.random_range(0.9..1.8),
-            ink: 1.0 - 0.2 * rng.random::<f32>() * rng.random::<f32>(),
+            ink: rng.random_range(0.95..1.0),
             roughness: rng.random_range(0.0..0.25),
         }
     }
@@ -53,7 +56,8 @@ impl Pen {
         }
     }
 
-    /// Scales the lines until the longer side of their inked box is `BOX` and puts their centre of mass into the centre.
+    /// Scales the lines until the longer side of their inked box is about `BOX`, and puts their
+    /// centre of mass near `CENTRE`: scanned digits are framed like this, but never quite.
     fn frame(&self, lines: &mut [Vec<Point>], rng: &mut impl Rng) {
         let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
         let (mut mass, mut moment) = (f32::MIN_POSITIVE, [0.0; 2]);
@@ -68,15 +72,15 @@ impl Pen {
         }
         let extent = (high[0] - low[0]).max(high[1] - low[1]).max(f32::MIN_POSITIVE);
         let scale = (BOX - 2.0 * self.radius) * (1.0 + 0.03 * bell(rng)) / extent;
-        let shift = [0.4 * bell(rng), 0.4 * bell(rng)];
+        let shift = [0.7 * bell(rng), 0.7 * bell(rng)];
         for point in lines.iter_mut().flatten() {
             for axis in 0..2 {
-                point[axis] = (point[axis] - moment[axis] / mass) * scale + SIDE as f32 / 2.0 + shift[axis];
+                point[axis] = (point[axis] - moment[axis] / mass) * scale + CENTRE + shift[axis];
             }
         }
     }
 
-    /// Raises `depth`, how far the centre of each pixel lies inside the ink, to that of one segment.
+    /// Raises `depth`, how far inside the ink the centre of each pixel lies, to that of a segment.
     fn ink_segment(&self, from: Point, to: Point, radius: f32, depth: &mut [f32; SIDE * SIDE]) {
         let reach = radius + self.blur;
         let span = |axis: usize| {
