@@ -1,2 +1,43 @@
-//! serve
-fn main() {}
+//! `emberline-server`: the runtime that goes into an image. It reads its arguments and serves.
+//!
+//! This is the one place of the runtime that prints: help and version on stdout, everything else on stderr.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use emberline::problem::Problem;
+use emberline::serve::{self, Request};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Request::read(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+        Ok(Request::Print(text)) => {
+            // A reader that has gone (`| head`) is no error.
+            let _ = writeln!(io::stdout(), "{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Request::Serve(bundle, settings)) => match serve::run(&bundle, &settings, &say) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
+        Err(error) => fail(&error, 2),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    say(&format!("error: {error:#}"));
+    let hint = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Problem>()?.hint_text());
+    if let Some(hint) = hint {
+        say(&format!("hint: {hint}"));
+    }
+    ExitCode::from(code)
+}
+
+fn say(line: &str) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "{line}");
+}

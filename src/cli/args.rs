@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
-use super::{evaluate, init, predict, train};
+use super::{evaluate, init, package, predict, serve, train};
 
 /// From labelled data to a served, scaled, watched model.
 #[derive(Debug, Parser)]
@@ -60,4 +60,8 @@ pub enum Command {
     Evaluate(evaluate::Args),
     /// Ask a bundle for its answer to files
     Predict(predict::Args),
+    /// Write the bundle as a container image, without a daemon
+    Package(package::Args),
+    /// Serve a bundle over HTTP on this machine
+    Serve(serve::Args),
 }

@@ -12,7 +12,9 @@ mod context;
 mod data_progress;
 mod evaluate;
 mod init;
+mod package;
 mod predict;
+mod serve;
 mod train;
 
 pub use args::{Cli, Command};
@@ -64,5 +66,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
             }
         }
         Command::Predict(args) => output.result(&predict::run(args, context)?),
+        Command::Serve(args) => serve::run(args, context),
+        Command::Package(args) => output.result(&package::run(args, context)?),
     }
 }

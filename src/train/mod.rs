@@ -26,7 +26,7 @@ use crate::bundle::{
 use crate::data::{self, Dataset};
 use crate::model::{self, Architecture, Model};
 use crate::predict::argmax;
-use crate::preprocess::{Missing, Schema};
+use crate::preprocess::Schema;
 use crate::problem::Problem;
 use crate::project::Project;
 
@@ -65,20 +65,12 @@ pub fn train(
     let digest = data.digest();
     let classes = data.classes.clone();
 
-    let split = |rows: &Dataset| {
-        data::stratified(
-            &rows.labels,
-            rows.classes.len(),
-            config.train.validation_split,
-            config.train.seed,
-        )
-    };
-    let data = if config.preprocess.missing == Missing::Drop {
-        data.select(&data::complete_rows(&data))
-    } else {
-        data
-    };
-    let (training_rows, validation_rows) = split(&data);
+    let (training_rows, validation_rows) = data::stratified(
+        &data.labels,
+        classes.len(),
+        config.train.validation_split,
+        config.train.seed,
+    );
     if training_rows.is_empty() || validation_rows.is_empty() {
         return Err(Problem::new(format!(
             "{} samples cannot be split into a training and a validation part",

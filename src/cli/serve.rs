@@ -1,0 +1,111 @@
+//! `emberline serve`: the server of the image, in the foreground of this machine.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Context;
+use crate::bundle::Store;
+use crate::serve::settings::seconds;
+use crate::serve::{self, Settings};
+
+/// Serve a bundle over HTTP on this machine.
+///
+/// Serves until it gets SIGTERM or Ctrl-C, then finishes what is in flight and ends with code 0. The image runs the
+/// same server as `emberline-server`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  emberline serve digits --port 8080")]
+pub struct Args {
+    /// Folder of the project
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
+    project: PathBuf,
+    /// Version or directory of the bundle; the newest of the project by default
+    #[arg(long, env = "EMBERLINE_BUNDLE")]
+    bundle: Option<String>,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1", env = "EMBERLINE_HOST")]
+    host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 5000, env = "EMBERLINE_PORT")]
+    port: u16,
+    /// Listen beyond this machine, though anyone who reaches the port is answered
+    #[arg(long, env = "EMBERLINE_ALLOW_PUBLIC")]
+    allow_public: bool,
+    /// Largest body of a request; a larger one is answered with 413
+    #[arg(long, value_name = "BYTES", default_value_t = 16_777_216, env = "EMBERLINE_MAX_BODY")]
+    max_body: usize,
+    /// Requests that wait for the model before more are answered with 429
+    #[arg(long, value_name = "REQUESTS", default_value_t = 256, env = "EMBERLINE_QUEUE")]
+    queue: usize,
+    /// Inputs that go through the model at once when requests have gathered
+    #[arg(long, value_name = "INPUTS", default_value_t = 64, env = "EMBERLINE_MAX_BATCH")]
+    max_batch: usize,
+    /// After SIGTERM go on accepting for so long, with readiness 503, while load balancers look away
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, env = "EMBERLINE_DRAIN")]
+    drain: Duration,
+    /// After SIGTERM leave idle connections open for so long, so that a request on its way is answered
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds, env = "EMBERLINE_IDLE_GRACE")]
+    idle_grace: Duration,
+    /// After SIGTERM let requests in flight take up to so long
+    #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds, env = "EMBERLINE_GRACE")]
+    grace: Duration,
+    /// For supervisors: accept from the listening socket on stdin, and speak the control protocol on stdout
+    #[arg(long, env = "EMBERLINE_INHERIT")]
+    inherit: bool,
+}
+
+/// Serves until told to go. There is no report: what there is to say is said while it runs.
+///
+/// # Errors
+///
+/// Why the bundle cannot be served, or the address not be listened on.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let store = Store::of_project(&args.project);
+    let path = match &args.bundle {
+        Some(reference) => store.open(reference)?,
+        None => store.latest()?,
+    }
+    .path()
+    .to_owned();
+    let settings = Settings {
+        host: args.host.clone(),
+        port: args.port,
+        allow_public: args.allow_public,
+        inherit: args.inherit,
+        drain: args.drain,
+        idle_grace: args.idle_grace,
+        grace: args.grace,
+        max_body: args.max_body,
+        queue: args.queue,
+        max_batch: args.max_batch,
+    };
+    serve::run(&path, &settings, &|line| context.output.note(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::serve::settings::FLAGS;
+
+    #[test]
+    fn the_flags_are_those_of_the_server() {
+        let tree = super::super::command();
+        let serve = tree.find_subcommand("serve").expect("serve");
+        for flag in &FLAGS {
+            let argument = serve
+                .get_arguments()
+                .find(|argument| argument.get_long() == Some(flag.name))
+                .unwrap_or_else(|| panic!("--{}", flag.name));
+            let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+            assert_eq!(variable, Some(flag.variable()));
+            let help = argument.get_help().map(ToString::to_string);
+            assert_eq!(help.as_deref(), Some(flag.help), "--{}", flag.name);
+            if flag.value.is_some() {
+                assert_eq!(argument.get_default_values(), [flag.default], "--{}", flag.name);
+            }
+        }
+        let known = |name: &str| name == "bundle" || FLAGS.iter().any(|flag| flag.name == name);
+        let others: Vec<&str> = serve.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(others.iter().all(|name| known(name)), "{others:?}");
+    }
+}

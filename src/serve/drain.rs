@@ -1,0 +1,116 @@
+//! When to go, and how: without losing a request.
+//!
+//! Told to go (SIGTERM, SIGINT, or a supervisor that is no more), a server
+//!
+//! 1. says so on its readiness endpoints, and, when `--drain` asks for it, goes on accepting for that long, because load
+//!    balancers look away only after they have seen it;
+//! 2. stops accepting, and answers the connections that are open, each answer with `Connection: close`;
+//! 3. leaves idle connections open for `--idle-grace`, because a request may be on its way on any of them, then closes them;
+//! 4. waits up to `--grace` for what is in flight.
+//!
+//! A second signal ends the waiting.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::connection::Connections;
+use super::listener::Listener;
+use super::service::{Phase, Service};
+use super::settings::Settings;
+
+/// What tells a server to go.
+#[derive(Debug)]
+pub struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+impl Stop {
+    /// Watches for signals. Done first of all: in a container the server is process 1, which SIGTERM does not end unless
+    /// it is watched for.
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    pub fn watch() -> Result<Self> {
+        let watch = |kind| signal(kind).context("cannot watch for signals");
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            supervisor: None,
+        })
+    }
+
+    /// Watches a supervisor as well, whose control channel is served by `task`.
+    pub fn watch_supervisor(&mut self, task: JoinHandle<()>) {
+        self.supervisor = Some(task);
+    }
+
+    /// Waits for the next reason to go, and tells it.
+    pub async fn told(&mut self) -> &'static str {
+        let supervisor = async {
+            match &mut self.supervisor {
+                Some(task) => {
+                    let _ = task.await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let reason = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            () = supervisor => "the supervisor has gone",
+        };
+        if reason == "the supervisor has gone" {
+            self.supervisor = None;
+        }
+        reason
+    }
+}
+
+/// Finishes what is in flight; gives the connections that were open still when the time was over.
+pub async fn drain(
+    listener: Listener,
+    connections: &Connections,
+    service: &Service,
+    settings: &Settings,
+    mut stop: Stop,
+) -> usize {
+    tokio::select! {
+        () = finish(listener, connections, service, settings) => {}
+        _ = stop.told() => {}
+    }
+    connections.count()
+}
+
+async fn finish(listener: Listener, connections: &Connections, service: &Service, settings: &Settings) {
+    if !settings.drain.is_zero() {
+        service.enter(Phase::Draining);
+        let end = Instant::now() + settings.drain;
+        loop {
+            tokio::select! {
+                stream = listener.accept() => connections.serve(stream),
+                () = sleep_until(end) => break,
+            }
+        }
+    }
+    // First the socket, then the phase: a client that is told to close its connection opens another one at once, and is
+    // better refused by the kernel than let in by a socket that goes away.
+    for stream in listener.close() {
+        connections.serve(stream);
+    }
+    service.enter(Phase::Draining);
+    let end = Instant::now() + settings.grace;
+    tokio::select! {
+        () = connections.closed() => return,
+        () = sleep(settings.idle_grace.min(settings.grace)) => {}
+    }
+    connections.close();
+    tokio::select! {
+        () = connections.closed() => {}
+        () = sleep_until(end) => {}
+    }
+}

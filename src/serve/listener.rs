@@ -1,0 +1,116 @@
+//! Where connections come from: a socket of the server's own, or one that a supervisor shares between replicas.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::time::sleep;
+
+use super::settings::Settings;
+use crate::problem::Problem;
+
+/// How long to wait when the system has no resources for another connection.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    shared: bool,
+}
+
+impl Listener {
+    /// Binds the address of the settings.
+    ///
+    /// # Errors
+    ///
+    /// When the address is reachable from other machines and that was not asked for, when the port is taken, or as the
+    /// system says.
+    pub async fn bind(settings: &Settings) -> Result<Self> {
+        let Settings { host, port, .. } = settings;
+        let addresses: Vec<SocketAddr> = lookup_host((host.as_str(), *port))
+            .await
+            .with_context(|| format!("cannot find host `{host}`"))?
+            .collect();
+        if !settings.allow_public && addresses.iter().any(|address| !address.ip().is_loopback()) {
+            return Err(Problem::new(format!(
+                "`{host}` can be reached from other machines, and this server answers anyone without a key"
+            ))
+            .hint("if that is what you want, say so with --allow-public; otherwise use --host 127.0.0.1")
+            .into());
+        }
+        match TcpListener::bind(&addresses[..]).await {
+            Ok(socket) => Ok(Self { socket, shared: false }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Problem::new(format!(
+                "port {port} of `{host}` is taken by another process"
+            ))
+            .hint(format!(
+                "give another with `--port N` (0 takes a free one); `ss -ltnp sport = :{port}` or `lsof -i :{port}` \
+                         tells who has it"
+            ))
+            .into()),
+            Err(error) => Err(Problem::new(format!("cannot listen on port {port} of `{host}`: {error}")).into()),
+        }
+    }
+
+    /// A socket that other processes accept from as well.
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    pub fn shared(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: TcpListener::from_std(socket)?,
+            shared: true,
+        })
+    }
+
+    /// Whether other processes accept from the socket as well.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> TcpStream {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, _)) => return stream,
+                // The client went before it was let in.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                    ) => {}
+                // Out of file descriptors or memory: those that are open will free some.
+                Err(_) => sleep(BREATH).await,
+            }
+        }
+    }
+
+    /// Stops listening. What the kernel has let in already would be lost with a socket of the server's own, so it is
+    /// handed over; on a shared one it stays for the others.
+    pub fn close(self) -> Vec<TcpStream> {
+        let mut streams = Vec::new();
+        if !self.shared
+            && let Ok(socket) = self.socket.into_std()
+        {
+            while let Ok((stream, _)) = socket.accept() {
+                let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                streams.extend(taken);
+            }
+        }
+        streams
+    }
+}

@@ -1,0 +1,469 @@
+//! What the server counts, and how `/metrics` tells it. The table of metrics is here and nowhere else: the Prometheus
+//! text is rendered from it, and so is whatever watches a deployment.
+//!
+//! Counting is a few relaxed atomic additions, so that it can stand on the path of each request.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+
+/// What kind of thing a metric is, by Prometheus' names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts of observations below each of a row of bounds.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// What its numbers count.
+    pub unit: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// One sentence for people.
+    pub help: &'static str,
+}
+
+/// Requests that were answered.
+pub const REQUESTS: Metric = Metric {
+    name: "emberline_requests_total",
+    kind: Kind::Counter,
+    unit: "requests",
+    labels: &["protocol", "status"],
+    help: "Requests answered, by protocol and class of status.",
+};
+/// Time to answer.
+pub const DURATION: Metric = Metric {
+    name: "emberline_request_duration_seconds",
+    kind: Kind::Histogram,
+    unit: "seconds",
+    labels: &["protocol"],
+    help: "Time from the head of a request to its answer, in seconds.",
+};
+/// Prediction requests at work.
+pub const IN_FLIGHT: Metric = Metric {
+    name: "emberline_requests_in_flight",
+    kind: Kind::Gauge,
+    unit: "requests",
+    labels: &[],
+    help: "Prediction requests that are being answered now.",
+};
+/// Requests that wait for the model.
+pub const QUEUE_DEPTH: Metric = Metric {
+    name: "emberline_queue_depth",
+    kind: Kind::Gauge,
+    unit: "requests",
+    labels: &[],
+    help: "Prediction requests that wait for the model now.",
+};
+/// Room for requests that wait for the model.
+pub const QUEUE_CAPACITY: Metric = Metric {
+    name: "emberline_queue_capacity",
+    kind: Kind::Gauge,
+    unit: "requests",
+    labels: &[],
+    help: "Prediction requests that can wait for the model before more are refused.",
+};
+/// Inputs that went through the model at once.
+pub const BATCH_SIZE: Metric = Metric {
+    name: "emberline_batch_size",
+    kind: Kind::Histogram,
+    unit: "inputs",
+    labels: &[],
+    help: "Inputs that went through the model at once.",
+};
+/// Answers by class.
+pub const PREDICTIONS: Metric = Metric {
+    name: "emberline_predictions_total",
+    kind: Kind::Counter,
+    unit: "predictions",
+    labels: &["class"],
+    help: "Predictions, by the most likely class.",
+};
+/// Whether the server is ready.
+pub const READY: Metric = Metric {
+    name: "emberline_ready",
+    kind: Kind::Gauge,
+    unit: "boolean",
+    labels: &[],
+    help: "1 when the golden outputs were reproduced and the server is not draining, 0 otherwise.",
+};
+/// What is served.
+pub const BUILD_INFO: Metric = Metric {
+    name: "emberline_build_info",
+    kind: Kind::Gauge,
+    unit: "info",
+    labels: &["model", "version", "digest", "server"],
+    help: "Always 1: the model, its bundle's version and digest, and the version of the server.",
+};
+
+/// Every metric, in the order of `/metrics`.
+pub const TABLE: [&Metric; 9] = [
+    &REQUESTS,
+    &DURATION,
+    &IN_FLIGHT,
+    &QUEUE_DEPTH,
+    &QUEUE_CAPACITY,
+    &BATCH_SIZE,
+    &PREDICTIONS,
+    &READY,
+    &BUILD_INFO,
+];
+
+/// Upper bounds of the duration histogram, in seconds.
+const DURATION_BOUNDS: [f64; 16] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Upper bounds of the batch size histogram, in inputs.
+const BATCH_BOUNDS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// The way a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `POST /predict`.
+    Plain,
+    /// Predictions in the manner of TensorFlow Serving.
+    V1,
+    /// Predictions by the Open Inference Protocol.
+    V2,
+    /// Everything that is no prediction: health, metadata, metrics.
+    Other,
+}
+
+impl Protocol {
+    const ALL: [Self; 4] = [Self::Plain, Self::V1, Self::V2, Self::Other];
+
+    /// The protocol that a request speaks.
+    pub fn of(method: &Method, path: &str) -> Self {
+        match path {
+            _ if method != Method::POST => Self::Other,
+            "/predict" => Self::Plain,
+            path if path.starts_with("/v1/") => Self::V1,
+            path if path.starts_with("/v2/") => Self::V2,
+            _ => Self::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Names of the classes of status, by the first digit from 2 on.
+const STATUS: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// The counts of one server.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: [[AtomicU64; STATUS.len()]; Protocol::ALL.len()],
+    durations: [Histogram; Protocol::ALL.len()],
+    in_flight: AtomicI64,
+    batches: Histogram,
+    predictions: Vec<AtomicU64>,
+}
+
+/// What `/metrics` tells besides the counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    /// Requests that wait for the model.
+    pub queue_depth: usize,
+    /// Requests that can wait for the model.
+    pub queue_capacity: usize,
+    /// Whether the server is ready.
+    pub ready: bool,
+    /// Name of the model.
+    pub model: &'a str,
+    /// Version of the bundle.
+    pub version: &'a str,
+    /// Digest of the bundle.
+    pub digest: &'a str,
+    /// Names of the classes.
+    pub classes: &'a [String],
+}
+
+impl Metrics {
+    /// Counts for a model with `classes` classes, all zero.
+    pub fn new(classes: usize) -> Self {
+        Self {
+            requests: Default::default(),
+            durations: std::array::from_fn(|_| Histogram::new(&DURATION_BOUNDS, 1e9)),
+            in_flight: AtomicI64::new(0),
+            batches: Histogram::new(&BATCH_BOUNDS, 1.0),
+            predictions: (0..classes).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Counts a prediction request as in flight until the guard is dropped.
+    pub fn enter(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(&self.in_flight)
+    }
+
+    /// Counts an answered request.
+    pub fn answered(&self, protocol: Protocol, status: StatusCode, duration: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
+        self.requests[protocol as usize][class].fetch_add(1, Ordering::Relaxed);
+        self.durations[protocol as usize].observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts inputs that went through the model at once.
+    pub fn batch(&self, inputs: usize) {
+        self.batches.observe(inputs as u64);
+    }
+
+    /// Counts a prediction by its most likely class.
+    pub fn predicted(&self, class: usize) {
+        if let Some(count) = self.predictions.get(class) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Prediction requests that were answered.
+    pub fn requests_total(&self) -> u64 {
+        Protocol::ALL
+            .iter()
+            .filter(|protocol| **protocol != Protocol::Other)
+            .flat_map(|protocol| &self.requests[*protocol as usize])
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Prediction requests that are being answered.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// All of it in Prometheus' text format, version 0.0.4.
+    pub fn render(&self, now: &Snapshot<'_>) -> String {
+        let mut page = Page::default();
+        page.head(&REQUESTS);
+        for protocol in Protocol::ALL {
+            for (status, count) in STATUS.iter().zip(&self.requests[protocol as usize]) {
+                let count = count.load(Ordering::Relaxed);
+                // Classes of status that never come up would only be noise; the classes of success and failure exist
+                // from the start, so that a rate over them is never absent.
+                if count > 0 || *status != "3xx" {
+                    page.sample(&REQUESTS, "", &[protocol.name(), status], count);
+                }
+            }
+        }
+        page.head(&DURATION);
+        for protocol in Protocol::ALL {
+            page.histogram(&DURATION, &[protocol.name()], &self.durations[protocol as usize]);
+        }
+        page.single(&IN_FLIGHT, self.in_flight());
+        page.single(&QUEUE_DEPTH, now.queue_depth);
+        page.single(&QUEUE_CAPACITY, now.queue_capacity);
+        page.head(&BATCH_SIZE);
+        page.histogram(&BATCH_SIZE, &[], &self.batches);
+        page.head(&PREDICTIONS);
+        for (class, count) in now.classes.iter().zip(&self.predictions) {
+            page.sample(&PREDICTIONS, "", &[class], count.load(Ordering::Relaxed));
+        }
+        page.single(&READY, u8::from(now.ready));
+        page.head(&BUILD_INFO);
+        page.sample(
+            &BUILD_INFO,
+            "",
+            &[now.model, now.version, now.digest, env!("CARGO_PKG_VERSION")],
+            1,
+        );
+        page.text
+    }
+}
+
+/// One prediction request in flight.
+#[derive(Debug)]
+pub struct InFlight<'a>(&'a AtomicI64);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Observations are whole numbers (nanoseconds, inputs), so that their sum is one atomic addition; `scale` of them make
+/// one unit of the metric.
+#[derive(Debug)]
+struct Histogram {
+    bounds: &'static [f64],
+    scale: f64,
+    counts: Vec<AtomicU64>,
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    fn new(bounds: &'static [f64], scale: f64) -> Self {
+        Self {
+            bounds,
+            scale,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        }
+    }
+
+    fn observe(&self, value: u64) {
+        let scaled = value as f64 / self.scale;
+        let bin = self.bounds.partition_point(|bound| *bound < scaled);
+        self.counts[bin].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
+    }
+}
+
+/// The text under construction.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn head(&mut self, metric: &Metric) {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let Metric { name, help, .. } = metric;
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn single(&mut self, metric: &Metric, value: impl std::fmt::Display) {
+        self.head(metric);
+        self.sample(metric, "", &[], value);
+    }
+
+    fn sample(&mut self, metric: &Metric, suffix: &str, labels: &[&str], value: impl std::fmt::Display) {
+        let pairs = metric.labels.iter().copied().zip(labels.iter().copied());
+        self.line(metric.name, suffix, pairs, value);
+    }
+
+    fn histogram(&mut self, metric: &Metric, labels: &[&str], histogram: &Histogram) {
+        let pairs = || metric.labels.iter().copied().zip(labels.iter().copied());
+        let mut below = 0;
+        for (index, count) in histogram.counts.iter().enumerate() {
+            below += count.load(Ordering::Relaxed);
+            let bound = histogram
+                .bounds
+                .get(index)
+                .map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            self.line(metric.name, "_bucket", pairs().chain([("le", bound.as_str())]), below);
+        }
+        let sum = histogram.sum.load(Ordering::Relaxed) as f64 / histogram.scale;
+        self.line(metric.name, "_sum", pairs(), sum);
+        self.line(metric.name, "_count", pairs(), below);
+    }
+
+    fn line<'a>(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        value: impl std::fmt::Display,
+    ) {
+        let labels: Vec<String> = labels
+            .map(|(label, value)| format!("{label}=\"{}\"", escape(value)))
+            .collect();
+        let labels = match labels.join(",") {
+            none if none.is_empty() => none,
+            some => format!("{{{some}}}"),
+        };
+        let _ = writeln!(self.text, "{name}{suffix}{labels} {value}");
+    }
+}
+
+/// A label's value: class names come from the user's data and hold anything.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(metrics: &Metrics) -> String {
+        metrics.render(&Snapshot {
+            queue_depth: 3,
+            queue_capacity: 8,
+            ready: true,
+            model: "m",
+            version: "v",
+            digest: "d",
+            classes: &["a\"b\\\n".to_owned(), "c".to_owned()],
+        })
+    }
+
+    #[test]
+    fn every_metric_of_the_table_is_told_once_with_its_labels() {
+        let metrics = Metrics::new(2);
+        let page = page(&metrics);
+        let told: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        let table: Vec<&str> = TABLE.iter().map(|metric| metric.name).collect();
+        assert_eq!(told, table);
+        for metric in TABLE {
+            let sample = page
+                .lines()
+                .find(|line| line.starts_with(metric.name))
+                .expect("a sample");
+            for label in metric.labels {
+                assert!(sample.contains(&format!("{label}=\"")), "{sample}");
+            }
+        }
+    }
+
+    #[test]
+    fn histograms_are_cumulative_and_in_units() {
+        let metrics = Metrics::new(1);
+        for micros in [50, 100, 101, 20_000_000] {
+            metrics.answered(Protocol::V1, StatusCode::OK, Duration::from_micros(micros));
+        }
+        let page = page(&metrics);
+        let has = |line: &str| assert!(page.contains(line), "{line}\n{page}");
+        has("emberline_request_duration_seconds_bucket{protocol=\"v1\",le=\"0.0001\"} 2\n");
+        has("emberline_request_duration_seconds_bucket{protocol=\"v1\",le=\"0.00025\"} 3\n");
+        has("emberline_request_duration_seconds_bucket{protocol=\"v1\",le=\"10\"} 3\n");
+        has("emberline_request_duration_seconds_bucket{protocol=\"v1\",le=\"+Inf\"} 4\n");
+        has("emberline_request_duration_seconds_sum{protocol=\"v1\"} 20.000251\n");
+        has("emberline_request_duration_seconds_count{protocol=\"v1\"} 4\n");
+        has("emberline_requests_total{protocol=\"v1\",status=\"2xx\"} 4\n");
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let page = page(&Metrics::new(2));
+        assert!(
+            page.contains("emberline_predictions_total{class=\"a\\\"b\\\\\\n\"} 0\n"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn only_predictions_count_as_requests_of_the_model() {
+        let metrics = Metrics::new(1);
+        metrics.answered(Protocol::Other, StatusCode::OK, Duration::ZERO);
+        metrics.answered(Protocol::V2, StatusCode::TOO_MANY_REQUESTS, Duration::ZERO);
+        assert_eq!(metrics.requests_total(), 1);
+        assert_eq!(Protocol::of(&Method::GET, "/v2/models/m"), Protocol::Other);
+        assert_eq!(Protocol::of(&Method::POST, "/v2/models/m/infer"), Protocol::V2);
+    }
+}
