@@ -5,11 +5,13 @@
 //! the version stands for every byte, and opening a bundle checks them all. What differs between two runs that
 //! give the same model (times, host names) stays out of it: the same training gives the same version.
 
+mod evaluation;
 mod golden;
 mod manifest;
 mod profile;
 mod store;
 
+pub use evaluation::{BundleRef, Evaluation, GateRefusal, Verdict, require_pass};
 pub use golden::{Golden, GoldenCase};
 pub use manifest::{DataRecord, FORMAT, Manifest, Metrics, Selection, TrainingRecord};
 pub use profile::{FeatureProfile, Profile};

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::output::Output;
+use crate::bundle::GateRefusal;
 use crate::problem::Problem;
 
 /// Ends of a command that a script branches on; any other error is 1, and clap's own are 2.
@@ -27,6 +28,9 @@ fn code(error: &anyhow::Error) -> u8 {
             Failure::Gate(_) => 3,
             Failure::Interrupted(_) => 130,
         };
+    }
+    if error.is::<GateRefusal>() {
+        return 3;
     }
     if let Some(failure) = error.downcast_ref::<crate::deploy::DeployError>() {
         return failure.exit_code();
