@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
+use super::package;
 
 /// From labelled data to a served, scaled, watched model.
 #[derive(Debug, Parser)]
@@ -50,4 +51,7 @@ pub struct Global {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Write a bundle and the runtime as a container image
+    Package(package::Args),
+}

@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod output;
+pub mod package;
 
 mod args;
 mod context;
@@ -44,6 +45,9 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-fn dispatch(command: Command, _context: &Context) -> Result<ExitCode> {
-    match command {}
+fn dispatch(command: Command, context: &Context) -> Result<ExitCode> {
+    match command {
+        Command::Package(args) => context.output.result(&package::run(&args, context)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
