@@ -36,9 +36,6 @@ fn code(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<DeployError>() {
         return failure.exit_code();
     }
-    if error.downcast_ref::<GateRefusal>().is_some() {
-        return 3;
-    }
     1
 }
 

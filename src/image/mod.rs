@@ -1,1 +1,112 @@
-//! image
+//! The container image, written without a daemon: a static runtime and a bundle, each in a layer of its own, on nothing.
+//!
+//! The same bundle, evaluation and runtime give the same bytes, and so the same digest, each time: names are sorted, owners
+//! and modes fixed, and the one time in the image is given by the caller. The image holds no shell, no libc and no root:
+//! `/emberline-server` runs `/model` as a numeric user.
+//!
+//! This room knows no tensors, no registries and no command line. A bundle is files and a manifest here.
+
+mod assemble;
+mod elf;
+mod layer;
+mod reference;
+mod runtime;
+mod store;
+
+pub use assemble::Image;
+pub use elf::{Executable, NotForScratch, inspect};
+pub use layer::{Entry, Layer};
+pub use reference::Reference;
+pub use runtime::Runtime;
+pub use store::Written;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::bundle::{Bundle, Evaluation, MANIFEST, evaluation_path};
+use crate::files;
+
+/// Where the runtime is in the image.
+const RUNTIME_PATH: &str = "emberline-server";
+/// Where the bundle is in the image.
+const MODEL_PATH: &str = "model";
+
+/// What an image is made from.
+#[derive(Debug)]
+pub struct Recipe<'a> {
+    /// What the image is called.
+    pub reference: Reference,
+    /// The model.
+    pub bundle: &'a Bundle,
+    /// Its evaluation, which travels with it.
+    pub evaluation: Option<&'a Evaluation>,
+    /// What serves it.
+    pub runtime: &'a Runtime,
+    /// The time of everything in the image, in seconds since 1970.
+    pub created: u32,
+}
+
+impl Recipe<'_> {
+    /// Reads the files and makes the image of them, in memory.
+    ///
+    /// # Errors
+    ///
+    /// Which file of the bundle cannot be read.
+    pub fn build(&self) -> Result<Image> {
+        let server = Entry::file(RUNTIME_PATH, 0o755, self.runtime.bytes().to_vec());
+        let runtime = Layer::new("runtime", vec![server], self.created)?;
+        let model = Layer::new("model", self.model()?, self.created)?;
+        Image::assemble(
+            self.reference.clone(),
+            self.runtime.architecture(),
+            vec![runtime, model],
+            self.labels(),
+            self.created,
+        )
+    }
+
+    /// The bundle as `/model`, and its evaluation beside it, where the server looks for it.
+    fn model(&self) -> Result<Vec<Entry>> {
+        let bundle = self.bundle;
+        let mut entries = vec![Entry::folder(MODEL_PATH)];
+        for name in bundle.manifest().files.keys().map(String::as_str).chain([MANIFEST]) {
+            let bytes = files::read(&bundle.path().join(name))?;
+            entries.push(Entry::file(&format!("{MODEL_PATH}/{name}"), 0o644, bytes));
+        }
+        if self.evaluation.is_some() {
+            let bytes = files::read(&evaluation_path(bundle.path()))?;
+            let path = evaluation_path(MODEL_PATH.as_ref());
+            entries.push(Entry::file(&path.to_string_lossy(), 0o644, bytes));
+        }
+        Ok(entries)
+    }
+
+    /// What `docker inspect` and a registry show of the image.
+    fn labels(&self) -> BTreeMap<String, String> {
+        let manifest = self.bundle.manifest();
+        let classes = manifest.classes.len();
+        let verdict = self
+            .evaluation
+            .map_or("unevaluated", |evaluation| evaluation.verdict.name());
+        let mut labels = BTreeMap::from([
+            ("emberline.bundle.digest", self.bundle.digest().to_owned()),
+            ("emberline.data.digest", manifest.data.digest.clone()),
+            ("emberline.evaluation.verdict", verdict.to_owned()),
+            ("org.opencontainers.image.created", assemble::rfc3339(self.created)),
+            (
+                "org.opencontainers.image.description",
+                format!("model `{}` ({classes} classes), served over HTTP", manifest.name),
+            ),
+            ("org.opencontainers.image.title", manifest.name.clone()),
+            ("org.opencontainers.image.version", self.bundle.version().to_owned()),
+        ]);
+        if let Some(revision) = &manifest.source_revision {
+            labels.insert("org.opencontainers.image.revision", revision.clone());
+        }
+        labels
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}

@@ -264,6 +264,16 @@ pub enum Architecture {
     Arm64,
 }
 
+impl Architecture {
+    /// As written in `emberline.yaml` and in images.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
 /// `deploy`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

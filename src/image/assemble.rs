@@ -1,0 +1,240 @@
+//! From layers and labels to an image: its configuration, its manifest, and the index that names it, as the OCI image
+//! specification has them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::layer::{self, Layer};
+use super::{MODEL_PATH, RUNTIME_PATH, Reference};
+use crate::project::Architecture;
+
+const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// The port that the service listens on in its container.
+const PORT: u16 = 5000;
+/// User and group of the service: nobody that a host knows, and a number, because an empty image has no user names.
+const USER: &str = "65532:65532";
+
+/// An image, whole in memory.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub(super) reference: Reference,
+    pub(super) config: Vec<u8>,
+    pub(super) manifest: Vec<u8>,
+    pub(super) index: Vec<u8>,
+    pub(super) layers: Vec<Layer>,
+    pub(super) created: u32,
+    architecture: Architecture,
+}
+
+impl Image {
+    /// An image of `layers`, the lowest first, for Linux on `architecture`.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: JSON that is made here can be written.
+    pub fn assemble(
+        reference: Reference,
+        architecture: Architecture,
+        layers: Vec<Layer>,
+        labels: BTreeMap<String, String>,
+        created: u32,
+    ) -> Result<Self> {
+        let time = rfc3339(created);
+        let mut config = json!({
+            "architecture": architecture.name(),
+            "os": "linux",
+            "created": time,
+            "config": {
+                "User": USER,
+                "ExposedPorts": { format!("{PORT}/tcp"): {} },
+                "Env": [
+                    "EMBERLINE_HOST=0.0.0.0",
+                    format!("EMBERLINE_PORT={PORT}"),
+                    // The runtime listens beyond its own machine only when told to; here that is the container's.
+                    "EMBERLINE_ALLOW_PUBLIC=true",
+                ],
+                "Entrypoint": [format!("/{RUNTIME_PATH}"), format!("/{MODEL_PATH}")],
+                "WorkingDir": "/",
+                "Labels": labels,
+                "StopSignal": "SIGTERM",
+            },
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": layers.iter().map(Layer::diff_id).collect::<Vec<_>>(),
+            },
+            "history": layers.iter().map(|layer| json!({
+                "created": time,
+                "created_by": format!("emberline package: {}", layer.content()),
+            })).collect::<Vec<_>>(),
+        });
+        let mut platform = json!({ "architecture": architecture.name(), "os": "linux" });
+        if architecture == Architecture::Arm64 {
+            config["variant"] = json!("v8");
+            platform["variant"] = json!("v8");
+        }
+        let config = serde_json::to_vec(&config)?;
+        let manifest = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": descriptor(CONFIG_TYPE, &layer::digest(&config), config.len()),
+            "layers": layers
+                .iter()
+                .map(|layer| descriptor(LAYER_TYPE, layer.digest(), layer.blob().len()))
+                .collect::<Vec<_>>(),
+            "annotations": labels,
+        }))?;
+        let mut named = descriptor(MANIFEST_TYPE, &layer::digest(&manifest), manifest.len());
+        named["platform"] = platform;
+        named["annotations"] = json!({
+            "org.opencontainers.image.ref.name": reference.to_string(),
+            // What Docker with containerd's image store calls it after `docker load`.
+            "io.containerd.image.name": reference.canonical(),
+        });
+        let index = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            "manifests": [named],
+        }))?;
+        Ok(Self {
+            reference,
+            config,
+            manifest,
+            index,
+            layers,
+            created,
+            architecture,
+        })
+    }
+
+    /// What it is called.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// The processor that it runs on.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// Its layers, the lowest first.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// `sha256:` and the digest of the manifest: what a registry knows the image by.
+    pub fn digest(&self) -> String {
+        layer::digest(&self.manifest)
+    }
+
+    /// Bytes of the manifest, the configuration and the compressed layers: what a registry stores and a pull transfers.
+    pub fn size_bytes(&self) -> u64 {
+        let layers: usize = self.layers.iter().map(|layer| layer.blob().len()).sum();
+        (self.manifest.len() + self.config.len() + layers) as u64
+    }
+}
+
+fn descriptor(media_type: &str, digest: &str, size: usize) -> Value {
+    json!({ "mediaType": media_type, "digest": digest, "size": size })
+}
+
+/// A time in seconds since 1970, in UTC: `1970-01-01T00:00:00Z`.
+pub(super) fn rfc3339(time: u32) -> String {
+    let (mut day, second) = (time / 86_400, time % 86_400);
+    let leap = |year: u32| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    while day >= 365 + u32::from(leap(year)) {
+        day -= 365 + u32::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u32::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Entry;
+    use super::*;
+
+    fn image(runtime: &[u8], weights: &[u8], created: u32) -> Image {
+        let layer = |content, path: &str, bytes: &[u8]| {
+            Layer::new(content, vec![Entry::file(path, 0o644, bytes.to_vec())], created).expect("layer")
+        };
+        Image::assemble(
+            Reference::new("digits", "0123456789ab").expect("reference"),
+            Architecture::Arm64,
+            vec![
+                layer("runtime", "emberline-server", runtime),
+                layer("model", "model/weights", weights),
+            ],
+            BTreeMap::from([("title".into(), "digits".into())]),
+            created,
+        )
+        .expect("image")
+    }
+
+    #[test]
+    fn the_same_parts_are_the_same_image() {
+        let one = image(b"runtime", b"weights", 0);
+        assert_eq!(one.digest(), image(b"runtime", b"weights", 0).digest());
+        assert_ne!(one.digest(), image(b"runtime", b"weights", 1).digest());
+    }
+
+    #[test]
+    fn another_model_leaves_the_runtime_layer_as_it_is() {
+        let (one, two) = (image(b"runtime", b"weights", 0), image(b"runtime", b"others", 0));
+        assert_eq!(one.layers[0].digest(), two.layers[0].digest());
+        assert_ne!(one.layers[1].digest(), two.layers[1].digest());
+        assert_ne!(one.digest(), two.digest());
+    }
+
+    #[test]
+    fn the_configuration_says_how_the_image_runs() {
+        let image = image(b"runtime", b"weights", 0);
+        let config: Value = serde_json::from_slice(&image.config).expect("JSON");
+        assert_eq!(config["architecture"], "arm64");
+        assert_eq!(config["created"], "1970-01-01T00:00:00Z");
+        assert_eq!(config["config"]["User"], "65532:65532");
+        assert_eq!(config["config"]["ExposedPorts"], json!({ "5000/tcp": {} }));
+        assert_eq!(config["config"]["Entrypoint"], json!(["/emberline-server", "/model"]));
+        assert_eq!(config["config"].get("Cmd"), None);
+        assert_eq!(config["config"]["Labels"]["title"], "digits");
+        assert_eq!(config["rootfs"]["diff_ids"][1], image.layers[1].diff_id());
+        let manifest: Value = serde_json::from_slice(&image.manifest).expect("JSON");
+        assert_eq!(manifest["config"]["digest"], layer::digest(&image.config));
+        assert_eq!(manifest["layers"][0]["digest"], image.layers[0].digest());
+        assert_eq!(manifest["layers"][0]["size"], image.layers[0].blob().len());
+        let index: Value = serde_json::from_slice(&image.index).expect("JSON");
+        assert_eq!(index["manifests"][0]["digest"], image.digest());
+        assert_eq!(index["manifests"][0]["platform"]["variant"], "v8");
+        let name = &index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"];
+        assert_eq!(name, "digits:0123456789ab");
+    }
+
+    #[test]
+    fn times_are_dates() {
+        for (time, date) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (u32::MAX, "2106-02-07T06:28:15Z"),
+        ] {
+            assert_eq!(rfc3339(time), date);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What an image is called.
+
+use std::fmt;
+
+use crate::problem::Problem;
+
+/// A repository and a tag: `digits:0123456789ab`, `registry.example.com/team/digits:0123456789ab`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    repository: String,
+    tag: String,
+}
+
+impl Reference {
+    /// A reference in `repository`, whose tag is the version of a bundle.
+    ///
+    /// # Errors
+    ///
+    /// When no registry would take the repository's name.
+    pub fn new(repository: &str, version: &str) -> Result<Self, Problem> {
+        let (host, path) = split(repository);
+        if host.is_some_and(|host| !is_host(host)) || !path.split('/').all(is_component) {
+            return Err(Problem::new(format!("`{repository}` is no name of an image repository")).hint(
+                "it takes lower-case letters and digits with `.`, `_` or `-` between them, in parts with `/` between them, \
+                 after the host of a registry if there is one; the tag is the bundle's version",
+            ));
+        }
+        Ok(Self {
+            repository: repository.to_owned(),
+            tag: version.to_owned(),
+        })
+    }
+
+    /// The reference with the registry that container engines add in their heads.
+    pub fn canonical(&self) -> String {
+        match split(&self.repository) {
+            (Some(_), _) => self.to_string(),
+            (None, path) if path.contains('/') => format!("docker.io/{self}"),
+            (None, _) => format!("docker.io/library/{self}"),
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.repository, self.tag)
+    }
+}
+
+/// The registry's host and the rest. The first part is a host when it could not be anything else.
+fn split(repository: &str) -> (Option<&str>, &str) {
+    match repository.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
+        _ => (None, repository),
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let letters = |label: &str| label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    name.split('.').all(|label| !label.is_empty() && letters(label)) && port.parse::<u16>().is_ok()
+}
+
+fn is_component(component: &str) -> bool {
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separator = |run: &str| matches!(run, "" | "." | "_" | "__") || run.bytes().all(|byte| byte == b'-');
+    component.starts_with(letter) && component.ends_with(letter) && component.split(letter).all(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_get_their_registry_as_engines_do() {
+        for (repository, canonical) in [
+            ("digits", "docker.io/library/digits:v"),
+            ("team/digits", "docker.io/team/digits:v"),
+            ("localhost/digits", "localhost/digits:v"),
+            ("registry:5000/a--b/c__d", "registry:5000/a--b/c__d:v"),
+            ("registry.example.com/digits", "registry.example.com/digits:v"),
+        ] {
+            let reference = Reference::new(repository, "v").expect(repository);
+            assert_eq!(reference.canonical(), canonical);
+            assert_eq!(reference.to_string(), format!("{repository}:v"));
+        }
+    }
+
+    #[test]
+    fn names_that_no_registry_takes_are_refused() {
+        for repository in [
+            "",
+            "Digits",
+            "digits:latest",
+            "a//b",
+            "a/",
+            "-a",
+            "a..b",
+            "a.-b",
+            "host:x/a",
+            "a b",
+            "host.:1/a",
+        ] {
+            assert!(Reference::new(repository, "v").is_err(), "{repository}");
+        }
+    }
+}
