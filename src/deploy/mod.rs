@@ -1,4 +1,119 @@
-//! deploy
+//! Running a bundle as a service: put out, scaled, rolled back, watched and taken away, behind one [`Target`].
+//!
+//! What every target shares is here: what is asked for, what is told, and the history's record. How it comes about is a
+//! target's own: `local` runs replicas as processes of this machine. No target opens a tensor, and none prints.
+
+pub mod history;
+pub mod local;
+mod service;
+
+pub use service::{Instance, Phase, Replicas, Service, Trouble};
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use history::{ReleaseSource, Revision};
+
+/// What is to be deployed, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The bundle.
+    pub source: ReleaseSource,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on, above 0.
+    pub port: u16,
+    /// Processes that answer, at least 1.
+    pub replicas: usize,
+    /// How long a replica may take until it is ready.
+    pub timeout: Duration,
+}
+
+/// A place where a service runs.
+///
+/// Every method that changes the service holds its lock, and returns when the service is as asked, or has failed to be:
+/// a [`DeployError`] then says what serves now.
+pub trait Target {
+    /// Serves the bundle in place of the one that is served now, without a request lost. What runs already is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError`], or a problem with the state on the disk.
+    fn deploy(&self, request: &Request, events: &dyn Events) -> Result<Service>;
+
+    /// Changes the number of replicas. `timeout` is for all of them together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::deploy`], and when nothing is deployed.
+    fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service>;
+
+    /// Serves the bundle of a former revision again, as a new revision: of `to`, or of the newest one that was deployed
+    /// with another bundle. `timeout` is how long a replica may take until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::deploy`], and when there is no such revision or its bundle is gone.
+    fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service>;
+
+    /// What serves now.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is deployed.
+    fn status(&self) -> Result<Service>;
+
+    /// The revisions, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is deployed.
+    fn history(&self) -> Result<Vec<Revision>>;
+
+    /// Ends the service, after it has answered what it has accepted, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is deployed, or something does not end.
+    fn delete(&self, events: &dyn Events) -> Result<()>;
+
+    /// Hands lines of the replicas' logs to `sink`, until it says no (and for ever with `follow`).
+    ///
+    /// # Errors
+    ///
+    /// When nothing is deployed, or there is no such replica.
+    fn logs(&self, query: &LogQuery, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()>;
+}
+
+/// Who is told how a change goes, and may stop waiting for it.
+pub trait Events {
+    /// Something has changed.
+    fn progress(&self, service: &Service);
+
+    /// Whether to stop waiting; the change itself goes on.
+    fn interrupted(&self) -> bool;
+}
+
+/// Which lines of the logs.
+#[derive(Clone, Copy, Debug)]
+pub struct LogQuery {
+    /// Of this replica alone.
+    pub replica: Option<u32>,
+    /// The last lines of each replica.
+    pub lines: usize,
+    /// And those that are yet to come.
+    pub follow: bool,
+}
+
+/// A line of a log.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LogLine {
+    /// The replica that wrote it.
+    pub replica: u32,
+    /// Without its newline.
+    pub line: String,
+}
 
 /// Ends of a deployment that a script branches on.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +132,9 @@ pub enum DeployError {
     /// The new version did not become ready, and there is no former one.
     #[error("deploy failed: {0}")]
     NotRolledBack(String),
+    /// Ctrl-C: nobody waits for the change any longer.
+    #[error("interrupted; the change goes on without this command")]
+    Interrupted,
 }
 
 impl DeployError {
@@ -26,6 +144,7 @@ impl DeployError {
             Self::RolledBack(_) => 4,
             Self::NotRolledBack(_) => 5,
             Self::Locked { .. } => 6,
+            Self::Interrupted => 130,
         }
     }
 }

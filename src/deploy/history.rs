@@ -1,0 +1,209 @@
+//! What was deployed, when and by whom: one record for each revision.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::{Bundle, Verdict};
+
+/// Revisions that are kept; older ones are forgotten.
+pub const KEPT: usize = 50;
+
+/// One revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Counted from 1, never used twice.
+    pub revision: u64,
+    /// The bundle.
+    #[serde(flatten)]
+    pub source: ReleaseSource,
+    /// The revision whose bundle a rollback brought back.
+    pub rolled_back_to: Option<u64>,
+    /// When it was asked for, in seconds since 1970 (UTC).
+    pub deployed_at: u64,
+    /// Who asked: `user@host`.
+    pub deployed_by: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it failed, if it did.
+    pub reason: Option<String>,
+}
+
+/// The bundle of a revision, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseSource {
+    /// Its version.
+    pub version: String,
+    /// Its digest, 64 hex digits.
+    pub digest: String,
+    /// Its directory, an absolute path.
+    pub bundle: PathBuf,
+    /// The source revision of the project that it was trained from.
+    pub source_revision: Option<String>,
+    /// What its gate said; none when it was not evaluated.
+    pub gate: Option<Verdict>,
+}
+
+/// What became of a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is being rolled out.
+    Progressing,
+    /// All its replicas became ready.
+    Deployed,
+    /// It failed, and the former revision serves on.
+    RolledBack,
+    /// It failed, and there was no former revision.
+    Failed,
+    /// Another one came before it had arrived.
+    Superseded,
+}
+
+impl Outcome {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Progressing => "progressing",
+            Self::Deployed => "deployed",
+            Self::RolledBack => "rolled back",
+            Self::Failed => "failed",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+impl ReleaseSource {
+    /// What is known of an opened bundle whose gate said `gate`.
+    pub fn new(bundle: &Bundle, gate: Option<Verdict>) -> Self {
+        let path = bundle.path();
+        Self {
+            version: bundle.version().to_owned(),
+            digest: bundle.digest().to_owned(),
+            bundle: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            source_revision: bundle.manifest().source_revision.clone(),
+            gate,
+        }
+    }
+}
+
+impl Revision {
+    /// A revision that is asked for now, by whoever runs this process.
+    pub fn now(revision: u64, source: ReleaseSource, rolled_back_to: Option<u64>) -> Self {
+        Self {
+            revision,
+            source,
+            rolled_back_to,
+            deployed_at: seconds_since_1970(),
+            deployed_by: who(),
+            outcome: Outcome::Progressing,
+            reason: None,
+        }
+    }
+}
+
+/// The newest revision before `current` that was deployed with another bundle: where a rollback goes.
+pub fn before(revisions: &[Revision], current: u64) -> Option<&Revision> {
+    let digest = revisions
+        .iter()
+        .find(|revision| revision.revision == current)
+        .map(|revision| revision.source.digest.as_str());
+    revisions
+        .iter()
+        .filter(|revision| revision.revision < current && revision.outcome == Outcome::Deployed)
+        .filter(|revision| Some(revision.source.digest.as_str()) != digest)
+        .max_by_key(|revision| revision.revision)
+}
+
+/// The clock on the wall, in whole seconds.
+pub fn seconds_since_1970() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// A time in seconds since 1970 as `2026-11-23T17:05:09Z`.
+pub fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that the leap day is the last of its year; 400 years are an era.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    format!(
+        "{:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}Z",
+        era * 400 + year + next,
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+/// `user@host`, as far as they are known.
+fn who() -> String {
+    let user = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    let system = rustix::system::uname();
+    format!("{user}@{}", system.nodename().to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(revision: u64, digest: &str, outcome: Outcome) -> Revision {
+        Revision {
+            revision,
+            source: ReleaseSource {
+                version: digest.into(),
+                digest: digest.into(),
+                bundle: format!("/bundles/{digest}").into(),
+                source_revision: None,
+                gate: None,
+            },
+            rolled_back_to: None,
+            deployed_at: 0,
+            deployed_by: "someone@somewhere".into(),
+            outcome,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_rollback_goes_to_the_newest_other_bundle_that_was_deployed() {
+        let revisions = [
+            revision(1, "a", Outcome::Deployed),
+            revision(2, "b", Outcome::Deployed),
+            revision(3, "c", Outcome::RolledBack),
+            revision(4, "d", Outcome::Deployed),
+            revision(5, "d", Outcome::Deployed),
+        ];
+        let to = |current| before(&revisions, current).map(|revision| revision.revision);
+        assert_eq!(to(5), Some(2));
+        assert_eq!(to(2), Some(1));
+        assert_eq!(to(1), None);
+    }
+
+    #[test]
+    fn times_are_written_as_dates() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_735_689_599), "2024-12-31T23:59:59Z");
+        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let record = revision(7, "a", Outcome::RolledBack);
+        let text = serde_json::to_string(&record).expect("json");
+        assert!(text.contains(r#""outcome":"rolled_back""#));
+        assert_eq!(serde_json::from_str::<Revision>(&text).expect("record"), record);
+    }
+}

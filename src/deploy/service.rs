@@ -1,0 +1,108 @@
+//! What is told of a service: the same whether it was deployed, scaled, rolled back or asked after.
+
+use serde::{Deserialize, Serialize};
+
+use crate::project::TargetKind;
+
+/// A service as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// The project's name.
+    pub name: String,
+    /// Where it runs.
+    pub target: TargetKind,
+    /// Version of the bundle that is served, or on its way.
+    pub version: String,
+    /// Its revision.
+    pub revision: u64,
+    /// How many processes answer.
+    pub replicas: Replicas,
+    /// A URL that answers from this machine; none when nothing runs.
+    pub address: Option<String>,
+    /// Why there is no address, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_hint: Option<String>,
+    /// How far it is with what was asked of it.
+    pub phase: Phase,
+    /// Each process.
+    pub instances: Vec<Instance>,
+    /// What went wrong last.
+    pub trouble: Option<Trouble>,
+}
+
+/// Numbers of processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Replicas {
+    /// That should answer.
+    pub desired: usize,
+    /// That do answer, of whichever version.
+    pub ready: usize,
+}
+
+/// How far a service is with what was asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Under way: rolling, scaling, or restarting what died.
+    Progressing,
+    /// All that is wanted is there.
+    Ready,
+    /// The release failed, and its former one is on the way back.
+    RollingBack,
+    /// The release failed, and its former one serves.
+    RolledBack,
+    /// The release failed, and there is no former one.
+    Failed,
+    /// It should run, and nothing of it does: the machine was started anew, or the supervisor was killed.
+    Stopped,
+}
+
+impl Phase {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Progressing => "progressing",
+            Self::Ready => "ready",
+            Self::RollingBack => "rolling back",
+            Self::RolledBack => "rolled back",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The replica's number; it keeps it when it is started again.
+    pub replica: u32,
+    /// Its process; none while it waits for a restart.
+    pub pid: Option<u32>,
+    /// Version of its bundle.
+    pub version: String,
+    /// Its revision.
+    pub revision: u64,
+    /// Whether it answers.
+    pub ready: bool,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// When it was started last, in seconds since 1970 (UTC).
+    pub since: u64,
+    /// Requests that it has answered; counted each few seconds.
+    pub requests: u64,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The revision that it happened to.
+    pub revision: u64,
+    /// When, in seconds since 1970 (UTC).
+    pub at: u64,
+    /// What happened.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The last lines of the replica's log.
+    pub log: Vec<String>,
+}
