@@ -81,7 +81,7 @@ impl ReleaseSource {
         Self {
             version: bundle.version().to_owned(),
             digest: bundle.digest().to_owned(),
-            bundle: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            bundle: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
             source_revision: bundle.manifest().source_revision.clone(),
             gate,
         }

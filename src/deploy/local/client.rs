@@ -22,6 +22,8 @@ const POLL: Duration = Duration::from_millis(20);
 const FOLLOW: Duration = Duration::from_millis(200);
 /// What ending a replica, and the supervisor's own work, may add to the time that a replica may take to start.
 const MARGIN: Duration = Duration::from_secs(50);
+/// Replicas that fit on a machine: more are a slip of the finger.
+const MOST_REPLICAS: usize = 100;
 /// Supervisors that are started for one change before it is given up.
 const STARTS: u32 = 3;
 /// Lines of the supervisor's log that are told when it dies.
@@ -203,7 +205,7 @@ impl Local {
             .stderr(errors)
             .current_dir("/");
         // What was meant for this command is not meant for the server.
-        for name in ["HOST", "PORT", "BUNDLE", "FORMAT", "PROGRESS", "QUIET", "DESTINATION"] {
+        for name in ["HOST", "PORT", "BUNDLE", "FORMAT", "PROGRESS", "QUIET", "DESTINATION", "DRAIN"] {
             command.env_remove(format!("EMBERLINE_{name}"));
         }
         command
@@ -263,6 +265,7 @@ struct Place {
 
 impl Target for Local {
     fn deploy(&self, request: &Request, events: &dyn Events) -> Result<Service> {
+        check_number(request.replicas)?;
         let _lock = self.state.lock(&self.name, "emberline deploy")?;
         if let Some(spec) = self.state.spec()?
             && self.state.supervised()
@@ -283,6 +286,7 @@ impl Target for Local {
     }
 
     fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service> {
+        check_number(replicas)?;
         let _lock = self.state.lock(&self.name, "emberline scale")?;
         let spec = self.spec()?;
         if !self.state.supervised() {
@@ -406,6 +410,16 @@ impl Target for Local {
         }
         Ok(())
     }
+}
+
+fn check_number(replicas: usize) -> Result<()> {
+    if (1..=MOST_REPLICAS).contains(&replicas) {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "`{replicas}` replicas: one machine runs 1 to {MOST_REPLICAS} of them"
+    ))
+    .into())
 }
 
 /// An end with what is known of its cause below it.

@@ -61,6 +61,7 @@ pub struct Replica {
     log_start: u64,
     /// Why it is about to die, when that is known before it does.
     reason: Option<String>,
+    killed: bool,
     requests: u64,
     /// The same as it is told.
     counted: u64,
@@ -93,6 +94,7 @@ impl Replica {
             log,
             log_start: 0,
             reason: None,
+            killed: false,
             requests: 0,
             counted: 0,
         }
@@ -122,6 +124,7 @@ impl Replica {
         });
         self.started_at = seconds_since_1970();
         self.reason = None;
+        self.killed = false;
         self.requests = 0;
         self.counted = 0;
         self.enter(State::Starting);
@@ -158,8 +161,8 @@ impl Replica {
                 None
             }
             "failed" => {
-                self.reason = Some(rest.to_owned());
-                Some(format!("says that it failed: {rest}"))
+                self.reason = Some(format!("failed: {rest}"));
+                Some(format!("failed: {rest}"))
             }
             _ => None,
         }
@@ -173,6 +176,8 @@ impl Replica {
         let start_timeout = Duration::from_millis(self.release.start_timeout_ms);
         let process = self.process.as_mut()?;
         let reason = match state {
+            // One that says that it is ill is worse than none.
+            State::Ready if self.reason.is_some() => self.reason.clone().unwrap_or_default(),
             State::Starting if since.elapsed() > start_timeout => {
                 format!("was not ready within {} s", start_timeout.as_secs_f64())
             }
@@ -191,13 +196,14 @@ impl Replica {
             }
             _ => return None,
         };
-        if self.reason.is_none() {
-            // It cannot be gone: it has not been waited for.
-            let _ = process.child.kill();
-            self.reason = Some(reason.clone());
-            return Some(format!("{reason}, and is killed"));
+        if self.killed {
+            return None;
         }
-        None
+        self.killed = true;
+        // It cannot be gone: it has not been waited for.
+        let _ = process.child.kill();
+        self.reason = Some(reason.clone());
+        Some(format!("{reason}, and is killed"))
     }
 
     /// Asks the process to end. One that has none is only marked.

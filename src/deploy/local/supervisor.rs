@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Between two times that requests are counted and logs are cut.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How long replicas of a supervisor that was killed may take to let go of the port.
-const PORT_WAIT: Duration = Duration::from_secs(5);
+const PORT_WAIT: Duration = Duration::from_secs(40);
 /// Connections that wait to be accepted while replicas are busy.
 const BACKLOG: i32 = 1024;
 /// Lines of a replica's log that are told when it fails.

@@ -1,0 +1,40 @@
+//! `emberline rollback`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Context;
+use super::deploy::{ServiceReport, Watch, target};
+use super::duration::duration;
+
+/// Serve the bundle of a former revision again, as a new revision
+///
+/// It rolls like a deployment, on the same address and with the same number of replicas as now.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  emberline rollback --to 3")]
+pub struct Args {
+    /// Folder of the project
+    #[arg(default_value = ".")]
+    pub project: PathBuf,
+    /// The revision [default: the newest one that was deployed with another bundle]
+    #[arg(long, value_name = "REVISION", env = "EMBERLINE_TO")]
+    pub to: Option<u64>,
+    /// How long a replica may take until it is ready
+    #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
+    pub timeout: Duration,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When there is no such revision or its bundle is gone, or how the rollback ended.
+pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
+    let project = context.project(&args.project)?;
+    let watch = Watch::new(context)?;
+    target(&project)
+        .rollback(args.to, args.timeout, &watch)
+        .map(ServiceReport)
+}

@@ -1,0 +1,47 @@
+//! `emberline status`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Context;
+use super::deploy::{ServiceReport, target};
+use super::output::Report;
+
+/// Show what serves now
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  emberline status -o json")]
+pub struct Args {
+    /// Folder of the project
+    #[arg(default_value = ".")]
+    pub project: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When nothing is deployed.
+pub fn run(args: &Args, context: &Context) -> Result<StatusReport> {
+    let project = context.project(&args.project)?;
+    let service = target(&project).status()?;
+    Ok(StatusReport(ServiceReport(service)))
+}
+
+/// A service with the table of its processes.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct StatusReport(ServiceReport);
+
+impl Report for StatusReport {
+    fn text(&self) -> String {
+        let instances = self.0.instances();
+        let service = self.0.text();
+        if instances.is_empty() {
+            service
+        } else {
+            format!("{service}\n\n{instances}")
+        }
+    }
+}
