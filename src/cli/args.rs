@@ -3,7 +3,9 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
-use super::{evaluate, init, package, predict, serve, train};
+use super::{
+    delete, deploy, evaluate, history, init, logs, package, predict, rollback, scale, serve, status, supervise, train,
+};
 
 /// From labelled data to a served, scaled, watched model.
 #[derive(Debug, Parser)]
@@ -64,4 +66,21 @@ pub enum Command {
     Package(package::Args),
     /// Serve a bundle over HTTP on this machine
     Serve(serve::Args),
+    /// Serve a bundle in the background, in place of the one that is served now
+    Deploy(deploy::Args),
+    /// Change the number of replicas
+    Scale(scale::Args),
+    /// Show what serves now
+    Status(status::Args),
+    /// Print what the replicas have logged
+    Logs(logs::Args),
+    /// List what was deployed, when and by whom
+    History(history::Args),
+    /// Serve the bundle of a former revision again
+    Rollback(rollback::Args),
+    /// End the service and forget its history
+    Delete(delete::Args),
+    /// Supervise the replicas of a local deployment; started by `deploy`
+    #[command(hide = true)]
+    Supervise(supervise::Args),
 }

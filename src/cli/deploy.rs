@@ -14,12 +14,11 @@ use serde::Serialize;
 
 use super::Context;
 use super::duration::duration;
-use super::output::{Output, ProgressMode, Report};
-use super::table::table;
+use super::output::{Output, ProgressMode, Report, columns, table};
 use crate::bundle::{Evaluation, Store, require_pass};
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::local::Local;
-use crate::deploy::{self, Events, Request, Service, Target};
+use crate::deploy::{Events, Request, Service, Target};
 use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
 
@@ -223,7 +222,7 @@ impl Report for ServiceReport {
                 },
             ),
         ];
-        let mut text = table(facts.map(|(name, value)| vec![name.to_owned(), value]));
+        let mut text = table(&facts);
         if let Some(trouble) = &service.trouble {
             text.push_str(&format!(
                 "\n\nlast trouble, with revision {} at {}: {}",
@@ -239,7 +238,9 @@ impl Report for ServiceReport {
 impl ServiceReport {
     /// The table of the processes; empty when there is none.
     pub(super) fn instances(&self) -> String {
-        let heads = ["REPLICA", "PID", "VERSION", "REVISION", "READY", "RESTARTS", "REQUESTS", "UP SINCE"];
+        let heads = [
+            "REPLICA", "PID", "VERSION", "REVISION", "READY", "RESTARTS", "REQUESTS", "UP SINCE",
+        ];
         let rows = self.0.instances.iter().map(|instance| {
             vec![
                 instance.replica.to_string(),
@@ -255,9 +256,6 @@ impl ServiceReport {
         if self.0.instances.is_empty() {
             return String::new();
         }
-        table([heads.map(str::to_owned).to_vec()].into_iter().chain(rows))
+        columns([heads.map(str::to_owned).to_vec()].into_iter().chain(rows))
     }
 }
-
-/// What a change of a service ends with, so that callers need not know the room.
-pub use deploy::DeployError;

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::deploy::target;
-use super::output::Report;
-use super::table::table;
+use super::output::{Report, columns};
 use crate::bundle::Verdict;
 use crate::deploy::history::{Revision, utc};
 
@@ -69,6 +68,6 @@ impl Report for HistoryReport {
                 outcome,
             ]
         });
-        table([heads.map(str::to_owned).to_vec()].into_iter().chain(rows))
+        columns([heads.map(str::to_owned).to_vec()].into_iter().chain(rows))
     }
 }

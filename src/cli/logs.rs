@@ -28,12 +28,12 @@ pub struct Args {
     pub follow: bool,
 }
 
-/// Runs the command. With `--follow` it prints as it goes, and the report is empty.
+/// Runs the command: prints the lines at once, or as they come with `--follow`.
 ///
 /// # Errors
 ///
 /// When nothing is deployed, or there is no such replica.
-pub fn run(args: &Args, context: &Context) -> Result<LogsReport> {
+pub fn run(args: &Args, context: &Context) -> Result<()> {
     let project = context.project(&args.project)?;
     let query = LogQuery {
         replica: args.replica,
@@ -59,7 +59,10 @@ pub fn run(args: &Args, context: &Context) -> Result<LogsReport> {
         printed.is_ok()
     })?;
     printed?;
-    Ok(report)
+    if args.follow {
+        return Ok(());
+    }
+    context.output.result(&report)
 }
 
 /// Lines of logs.

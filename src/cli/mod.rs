@@ -10,11 +10,20 @@ pub mod output;
 mod args;
 mod context;
 mod data_progress;
+mod delete;
+mod deploy;
+mod duration;
 mod evaluate;
+mod history;
 mod init;
+mod logs;
 mod package;
 mod predict;
+mod rollback;
+mod scale;
 mod serve;
+mod status;
+mod supervise;
 mod train;
 
 pub use args::{Cli, Command};
@@ -68,5 +77,13 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         Command::Predict(args) => output.result(&predict::run(args, context)?),
         Command::Serve(args) => serve::run(args, context),
         Command::Package(args) => output.result(&package::run(args, context)?),
+        Command::Deploy(args) => output.result(&deploy::run(args, context)?),
+        Command::Scale(args) => output.result(&scale::run(args, context)?),
+        Command::Status(args) => output.result(&status::run(args, context)?),
+        Command::Logs(args) => logs::run(args, context),
+        Command::History(args) => output.result(&history::run(args, context)?),
+        Command::Rollback(args) => output.result(&rollback::run(args, context)?),
+        Command::Delete(args) => output.result(&delete::run(args, context)?),
+        Command::Supervise(args) => supervise::run(args),
     }
 }

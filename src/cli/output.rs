@@ -45,15 +45,25 @@ pub trait Report: Serialize {
 
 /// Two columns: a label and its value, a line each.
 pub fn table<S: AsRef<str>>(rows: &[(S, String)]) -> String {
-    let width = rows
-        .iter()
-        .map(|(label, _)| label.as_ref().len())
-        .max()
-        .unwrap_or_default();
-    rows.iter()
-        .map(|(label, value)| format!("{:width$}  {value}", label.as_ref()))
-        .collect::<Vec<_>>()
-        .join("\n")
+    columns(
+        rows.iter()
+            .map(|(label, value)| vec![label.as_ref().to_owned(), value.clone()]),
+    )
+}
+
+/// Columns as wide as their widest cell, two spaces apart, a line for each row.
+pub fn columns(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = rows.into_iter().collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A share as a person reads it: `97.25 %`.
@@ -126,6 +136,18 @@ impl Output {
         }
     }
 
+    /// Asks a person for a yes or a no on the terminal; none where there is no terminal to ask on.
+    pub fn confirm(&self, question: &str) -> Option<bool> {
+        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            return None;
+        }
+        let mut stderr = anstream::stderr().lock();
+        let mut answer = String::new();
+        let asked = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+        let read = asked.and_then(|()| io::stdin().read_line(&mut answer));
+        Some(read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+
     /// A line on stderr, for a person.
     pub fn note(&self, text: &str) {
         if !self.quiet && self.progress != ProgressMode::Json {
@@ -196,5 +218,17 @@ impl Output {
     fn stderr(&self, text: &str) {
         // With stderr gone there is nobody left to tell.
         let _ = writeln!(anstream::stderr().lock(), "{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["a", "bcd", "e"], ["abc", "d", "é"]];
+        let text = columns(rows.map(|row| row.map(str::to_owned).to_vec()));
+        assert_eq!(text, "a    bcd  e\nabc  d    é");
     }
 }

@@ -205,7 +205,16 @@ impl Local {
             .stderr(errors)
             .current_dir("/");
         // What was meant for this command is not meant for the server.
-        for name in ["HOST", "PORT", "BUNDLE", "FORMAT", "PROGRESS", "QUIET", "DESTINATION", "DRAIN"] {
+        for name in [
+            "HOST",
+            "PORT",
+            "BUNDLE",
+            "FORMAT",
+            "PROGRESS",
+            "QUIET",
+            "DESTINATION",
+            "DRAIN",
+        ] {
             command.env_remove(format!("EMBERLINE_{name}"));
         }
         command
