@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    delete, deploy, evaluate, history, init, logs, package, predict, rollback, scale, serve, status, supervise, train,
+    delete, deploy, evaluate, history, init, logs, package, predict, rollback, scale, serve, ship, status, supervise,
+    train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -80,6 +81,8 @@ pub enum Command {
     Rollback(rollback::Args),
     /// End the service and forget its history
     Delete(delete::Args),
+    /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
+    Ship(ship::Args),
     /// Supervise the replicas of a local deployment; started by `deploy`
     #[command(hide = true)]
     Supervise(supervise::Args),

@@ -1,8 +1,8 @@
 //! What every command is handed besides its own arguments.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
 
@@ -16,6 +16,7 @@ pub struct Context {
     /// The only way to stdout and stderr.
     pub output: Output,
     destination: Option<String>,
+    interrupt: OnceLock<Arc<AtomicBool>>,
 }
 
 impl Context {
@@ -23,6 +24,7 @@ impl Context {
         Self {
             output,
             destination: global.destination.clone(),
+            interrupt: OnceLock::new(),
         }
     }
 
@@ -42,12 +44,15 @@ impl Context {
     ///
     /// When the system refuses the handler.
     pub fn interrupt(&self) -> Result<Arc<AtomicBool>> {
+        if let Some(flag) = self.interrupt.get() {
+            return Ok(Arc::clone(flag));
+        }
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
                 .context("cannot watch for Ctrl-C")?;
         }
-        Ok(flag)
+        Ok(Arc::clone(self.interrupt.get_or_init(|| flag)))
     }
 }

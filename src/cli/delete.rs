@@ -18,7 +18,7 @@ use crate::problem::Problem;
 #[command(after_help = "Example:\n  emberline delete --yes")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
     /// Do not ask
     #[arg(short, long, env = "EMBERLINE_YES")]

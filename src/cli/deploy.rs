@@ -31,7 +31,7 @@ use crate::project::{Project, TargetKind};
 #[command(after_help = "Example:\n  emberline deploy --replicas 3 --port 8080")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
     /// Where the service runs [default: `deploy.target`]
     #[arg(long, value_enum, env = "EMBERLINE_TARGET")]

@@ -16,7 +16,7 @@ use crate::deploy::history::{Revision, utc};
 #[command(after_help = "Example:\n  emberline history")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
 }
 

@@ -15,7 +15,7 @@ use crate::deploy::{LogLine, LogQuery};
 #[command(after_help = "Example:\n  emberline logs --replica 2 --lines 20 -f")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
     /// Of this replica alone
     #[arg(long, env = "EMBERLINE_REPLICA")]

@@ -22,6 +22,7 @@ mod predict;
 mod rollback;
 mod scale;
 mod serve;
+mod ship;
 mod status;
 mod supervise;
 mod train;
@@ -84,6 +85,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         Command::History(args) => output.result(&history::run(args, context)?),
         Command::Rollback(args) => output.result(&rollback::run(args, context)?),
         Command::Delete(args) => output.result(&delete::run(args, context)?),
+        Command::Ship(args) => output.result(&ship::run(args, context)?),
         Command::Supervise(args) => supervise::run(args),
     }
 }

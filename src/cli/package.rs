@@ -16,7 +16,7 @@ use crate::image::{Layer, Recipe, Reference, Runtime, Written};
 use crate::project::{Architecture, PackageOutput};
 
 /// Arguments of `emberline package`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "\
 The image is the same, digest for digest, each time that the same bundle is packaged with the same runtime. All of its \
 times are 1970-01-01 for that, or what SOURCE_DATE_EPOCH says (in seconds since then).
@@ -26,7 +26,7 @@ Example:
   docker load --input digits/.emberline/images/digits-0123456789ab.tar")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
     /// Version or path of the bundle [default: the newest]
     #[arg(long, env = "EMBERLINE_BUNDLE")]

@@ -16,7 +16,7 @@ use super::duration::duration;
 #[command(after_help = "Example:\n  emberline rollback --to 3")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
     /// The revision [default: the newest one that was deployed with another bundle]
     #[arg(long, value_name = "REVISION", env = "EMBERLINE_TO")]

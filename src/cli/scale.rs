@@ -16,7 +16,7 @@ use super::duration::duration;
 #[command(after_help = "Example:\n  emberline scale --replicas 3")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
     /// Processes that answer
     #[arg(long, env = "EMBERLINE_REPLICAS")]

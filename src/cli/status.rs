@@ -14,7 +14,7 @@ use super::output::Report;
 #[command(after_help = "Example:\n  emberline status -o json")]
 pub struct Args {
     /// Folder of the project
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
 }
 

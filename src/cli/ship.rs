@@ -1,0 +1,245 @@
+//! `emberline ship`: the whole chain, one link after another, ending with one live prediction.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::deploy::{ServiceReport, TargetName};
+use super::duration::duration;
+use super::error::Failure;
+use super::evaluate::EvaluateReport;
+use super::output::{Report, percent, table};
+use super::package::PackageReport;
+use super::predict::{Prediction, prediction};
+use super::train::{DeviceArg, ModelArg, TrainReport};
+use super::{Context, deploy, evaluate, package, train};
+use crate::bundle::Store;
+use crate::problem::Problem;
+
+/// How long the live prediction may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Train, evaluate, package and deploy, stopping at the first thing that is wrong
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  emberline ship examples/digits\n  emberline ship -o json | jq -r .deploy.address\n\nExit codes: 3 the gate failed, 4 the deploy failed and was rolled back, 5 it failed with nothing to go back to."
+)]
+pub struct Args {
+    /// Folder with emberline.yaml
+    #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
+    pub project: PathBuf,
+    /// Kind of network; another one than the project's takes its default sizes
+    #[arg(long, value_enum, env = "EMBERLINE_MODEL")]
+    pub model: Option<ModelArg>,
+    /// Passes over the training split
+    #[arg(long, env = "EMBERLINE_EPOCHS")]
+    pub epochs: Option<usize>,
+    /// Seed of the data, the split, the order, the initial weights and dropout
+    #[arg(long, env = "EMBERLINE_SEED")]
+    pub seed: Option<u64>,
+    /// Folder with the MNIST files
+    #[arg(long, env = "EMBERLINE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// What to train on
+    #[arg(long, value_enum, default_value_t, env = "EMBERLINE_DEVICE")]
+    pub device: DeviceArg,
+    /// The static `emberline-server` that goes into the image [default: the one beside this tool, or built from source]
+    #[arg(long, value_name = "PATH", env = "EMBERLINE_RUNTIME")]
+    pub runtime: Option<PathBuf>,
+    /// Where the service runs [default: `deploy.target`]
+    #[arg(long, value_enum, env = "EMBERLINE_TARGET")]
+    pub target: Option<TargetName>,
+    /// Port to listen on [default: `deploy.port`]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), env = "EMBERLINE_PORT")]
+    pub port: Option<u16>,
+    /// Processes that answer [default: `deploy.replicas`]
+    #[arg(long, env = "EMBERLINE_REPLICAS")]
+    pub replicas: Option<usize>,
+    /// Listen beyond this machine, though anyone who reaches the port is answered
+    #[arg(long, env = "EMBERLINE_ALLOW_PUBLIC")]
+    pub allow_public: bool,
+    /// How long a replica may take until it is ready
+    #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
+    pub timeout: Duration,
+}
+
+/// What each link gave.
+#[derive(Debug, Serialize)]
+pub struct ShipReport {
+    /// As `emberline train` reports it.
+    pub train: TrainReport,
+    /// As `emberline evaluate` reports it.
+    pub evaluate: EvaluateReport,
+    /// As `emberline package` reports it.
+    pub package: PackageReport,
+    /// As `emberline deploy` reports it.
+    pub deploy: ServiceReport,
+    /// The answer of the running service to a held-out sample.
+    pub prediction: Prediction,
+    /// From the first byte of data to that answer.
+    pub seconds: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Those of the link that failed; the links before it keep what they made.
+pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
+    let start = Instant::now();
+    let output = &context.output;
+    let interrupt = context.interrupt()?;
+    let begin = |number: usize, what: &str| {
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted(format!(" before `{what}`")));
+        }
+        output.note(&format!("[{number}/4] {what}"));
+        Ok(())
+    };
+
+    begin(1, "train")?;
+    let trained = train::run(
+        &train::Args {
+            project: args.project.clone(),
+            model: args.model,
+            epochs: args.epochs,
+            seed: args.seed,
+            data_dir: args.data_dir.clone(),
+            device: args.device,
+        },
+        context,
+    )?;
+    // By version from here on: another training may finish meanwhile, and this one is what is shipped.
+    let bundle = Some(trained.version.clone());
+
+    begin(2, "evaluate")?;
+    let evaluated = evaluate::run(
+        &evaluate::Args {
+            project: args.project.clone(),
+            bundle: bundle.clone(),
+            data_dir: args.data_dir.clone(),
+        },
+        context,
+    )?;
+    if let Some(failure) = evaluated.failure() {
+        return Err(Failure::Gate(failure).into());
+    }
+
+    begin(3, "package")?;
+    let packaged = package::run(
+        &package::Args {
+            project: args.project.clone(),
+            bundle: bundle.clone(),
+            runtime: args.runtime.clone(),
+            ..package::Args::default()
+        },
+        context,
+    )?;
+
+    begin(4, "deploy")?;
+    let deployed = deploy::run(
+        &deploy::Args {
+            project: args.project.clone(),
+            target: args.target,
+            bundle,
+            host: None,
+            port: args.port,
+            replicas: args.replicas,
+            allow_public: args.allow_public,
+            allow_ungated: false,
+            timeout: args.timeout,
+        },
+        context,
+    )?;
+    let prediction = ask(args, &trained.version, &deployed)?;
+    Ok(ShipReport {
+        train: trained,
+        evaluate: evaluated,
+        package: packaged,
+        deploy: deployed,
+        prediction,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Sends a held-out sample of the bundle to the running service.
+fn ask(args: &Args, version: &str, deployed: &ServiceReport) -> Result<Prediction> {
+    let bundle = Store::of_project(&args.project).open(version)?;
+    let manifest = bundle.manifest();
+    let case = bundle.golden()?.cases.into_iter().next_back();
+    let (Some(address), Some(case)) = (&deployed.0.address, case) else {
+        return Err(Problem::new("the service has no address to ask").into());
+    };
+    let url = format!("{address}/v1/models/{}:predict", manifest.name);
+    let failed = || format!("the service at {url} did not answer");
+    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build());
+    let answer = agent
+        .post(&url)
+        .header("content-type", "application/json")
+        .send(json!({ "instances": [case.input] }).to_string())
+        .with_context(failed)?
+        .into_body()
+        .read_to_string()
+        .with_context(failed)?;
+    let answer: Value = serde_json::from_str(&answer).with_context(failed)?;
+    let probabilities: Vec<f32> = serde_json::from_value(answer["predictions"][0].clone())
+        .ok()
+        .filter(|probabilities: &Vec<f32>| probabilities.len() == manifest.classes.len())
+        .ok_or_else(|| Problem::new(format!("{}: {answer}", failed())))?;
+    Ok(prediction("held-out sample", &manifest.classes, &probabilities))
+}
+
+impl Report for ShipReport {
+    fn text(&self) -> String {
+        let service = &self.deploy.0;
+        let mut rows = vec![
+            ("data".to_owned(), self.train.data_digest.clone()),
+            ("weights".to_owned(), self.train.weights_digest.clone()),
+            (
+                "accuracy".to_owned(),
+                format!(
+                    "{} of {} test samples",
+                    percent(self.evaluate.accuracy),
+                    self.evaluate.samples
+                ),
+            ),
+        ];
+        for (name, slice) in &self.evaluate.slices {
+            rows.push((
+                format!("  {name}"),
+                format!("{} of {} samples", percent(slice.accuracy), slice.samples),
+            ));
+        }
+        rows.extend([
+            ("gate".to_owned(), self.evaluate.gate.verdict.name().to_owned()),
+            (
+                "image".to_owned(),
+                format!(
+                    "{}, {:.1} MB, {}",
+                    self.package.image,
+                    self.package.size_bytes as f64 / 1e6,
+                    self.package.digest
+                ),
+            ),
+            (
+                "replicas".to_owned(),
+                format!("{} of {} ready", service.replicas.ready, service.replicas.desired),
+            ),
+            (
+                "prediction".to_owned(),
+                format!(
+                    "{} ({}) for a held-out sample",
+                    self.prediction.label,
+                    percent(f64::from(self.prediction.confidence))
+                ),
+            ),
+            ("time".to_owned(), format!("{:.1} s", self.seconds)),
+            ("address".to_owned(), service.address.clone().unwrap_or_default()),
+        ]);
+        table(&rows)
+    }
+}
