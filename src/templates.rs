@@ -23,6 +23,8 @@ pub const ALL: [Template; 3] = [
                 "real-labels-idx1-ubyte.gz",
                 include_bytes!("../examples/digits/real-labels-idx1-ubyte.gz"),
             ),
+            ("seven.png", include_bytes!("../examples/digits/seven.png")),
+            ("request.json", include_bytes!("../examples/digits/request.json")),
             ("CREDITS.md", include_bytes!("../examples/digits/CREDITS.md")),
         ],
     },
