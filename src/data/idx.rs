@@ -137,16 +137,12 @@ fn schema(file: &Path, sizes: &[usize]) -> Result<Schema> {
 /// Classes in a message: the first few.
 pub fn listed(classes: &[String]) -> String {
     const SHOWN: usize = 12;
-    let mut text = classes
-        .iter()
-        .take(SHOWN)
-        .map(|class| format!("`{class}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if classes.len() > SHOWN {
-        text.push_str(&format!(" and {} more", classes.len() - SHOWN));
+    let shown: Vec<String> = classes.iter().take(SHOWN).map(|class| format!("`{class}`")).collect();
+    let shown = shown.join(", ");
+    match classes.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }
 
 /// The schema of grey images.

@@ -153,15 +153,15 @@ fn offline(reason: &str, folder: Option<&Path>, cache: Option<&Path>) -> Problem
 
 /// A file as the first mirror has it that gives the right one, or why none of them does.
 fn download(file: &PublicFile, mirrors: &[&str], events: &dyn Fn(Event)) -> Result<Vec<u8>, String> {
-    let mut reasons = format!("cannot download `{}`", file.name);
+    let mut reasons = vec![format!("cannot download `{}`", file.name)];
     for mirror in mirrors {
         let address = format!("{mirror}{}", file.name);
         match fetch(&address, file.name, events).and_then(|bytes| verify(file, &bytes).map(|()| bytes)) {
             Ok(bytes) => return Ok(bytes),
-            Err(reason) => reasons.push_str(&format!("\n  {address}: {reason}")),
+            Err(reason) => reasons.push(format!("{address}: {reason}")),
         }
     }
-    Err(reasons)
+    Err(reasons.join("\n  "))
 }
 
 /// The content at an address, told piece by piece.
@@ -170,7 +170,7 @@ fn fetch(address: &str, file: &'static str, events: &dyn Fn(Event)) -> Result<Ve
         .timeout_connect(Some(Duration::from_secs(10)))
         .timeout_recv_response(Some(Duration::from_secs(20)))
         .timeout_per_read(Some(Duration::from_secs(20)))
-        .timeout_global(Some(Duration::from_secs(600)))
+        .timeout_global(Some(Duration::from_mins(10)))
         .build()
         .new_agent();
     let response = agent.get(address).call().map_err(|error| error.to_string())?;
@@ -289,7 +289,9 @@ mod tests {
             total: Some(all),
         };
         assert_eq!(told.borrow().last(), Some(&last));
-        servers.into_iter().for_each(|server| server.join().expect("served"));
+        for server in servers {
+            server.join().expect("served");
+        }
     }
 
     #[test]

@@ -39,7 +39,13 @@ impl Config {
             {
                 return Err(format!("`evaluate.slices` has two slices named `{}`", slice.name));
             }
-            slice.data.check(&format!("evaluate.slices[{index}].data"))?;
+            let at = format!("evaluate.slices[{index}].data");
+            slice.data.check(&at)?;
+            if let Some(key) = slice.data.test_key() {
+                return Err(format!(
+                    "`{at}.{key}` has no use: a slice is measured whole, there is no test set to set apart"
+                ));
+            }
         }
         let gate = &self.evaluate.gate;
         for name in gate.slices.keys() {
@@ -112,6 +118,18 @@ impl NetworkConfig {
 }
 
 impl DataConfig {
+    /// The first key that is about a test set, if one is given.
+    fn test_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("test_count", self.test_count.is_some()),
+            ("test_images", self.test_images.is_some()),
+            ("test_labels", self.test_labels.is_some()),
+            ("test_file", self.test_file.is_some()),
+            ("test_split", self.test_split.is_some()),
+        ];
+        keys.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
+    }
+
     /// Checks that the keys are those that the source reads.
     ///
     /// # Errors
@@ -203,5 +221,38 @@ fn at_least_one(key: &str, value: usize) -> Result<(), String> {
         Err(format!("`{key}` is 0, and must be 1 or more"))
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::{EvaluateConfig, SliceConfig};
+
+    #[test]
+    fn a_slice_has_no_test_set() {
+        let with = |test_count| Config {
+            name: "digits".into(),
+            data: DataConfig {
+                source: Some(Source::Mnist),
+                ..DataConfig::default()
+            },
+            evaluate: EvaluateConfig {
+                slices: vec![SliceConfig {
+                    name: "drawn".into(),
+                    data: DataConfig {
+                        source: Some(Source::SyntheticDigits),
+                        count: Some(100),
+                        test_count,
+                        ..DataConfig::default()
+                    },
+                }],
+                ..EvaluateConfig::default()
+            },
+            ..Config::default()
+        };
+        assert_eq!(with(None).check(), Ok(()));
+        let error = with(Some(10)).check().expect_err("refused");
+        assert!(error.starts_with("`evaluate.slices[0].data.test_count`"), "{error}");
     }
 }
