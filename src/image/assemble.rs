@@ -42,7 +42,7 @@ impl Image {
         reference: Reference,
         architecture: Architecture,
         layers: Vec<Layer>,
-        labels: BTreeMap<String, String>,
+        labels: &BTreeMap<String, String>,
         created: u32,
     ) -> Result<Self> {
         let time = rfc3339(created);
@@ -181,7 +181,7 @@ mod tests {
                 layer("runtime", "emberline-server", runtime),
                 layer("model", "model/weights", weights),
             ],
-            BTreeMap::from([("title".into(), "digits".into())]),
+            &BTreeMap::from([("title".into(), "digits".into())]),
             created,
         )
         .expect("image")

@@ -137,8 +137,8 @@ mod tests {
         other.reverse();
         let other = Layer::new("model", other, 7).expect("layer");
         assert_eq!(layer.blob(), other.blob());
-        let later = Layer::new("model", entries(), 8).expect("layer");
-        assert_ne!(layer.digest(), later.digest());
+        let dated = Layer::new("model", entries(), 8).expect("layer");
+        assert_ne!(layer.digest(), dated.digest());
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Recipe<'_> {
             self.reference.clone(),
             self.runtime.architecture(),
             vec![runtime, model],
-            self.labels(),
+            &self.labels(),
             self.created,
         )
     }
