@@ -38,7 +38,7 @@ impl Image {
     /// # Errors
     ///
     /// Never in practice: JSON that is made here can be written.
-    pub fn assemble(
+    pub(super) fn assemble(
         reference: Reference,
         architecture: Architecture,
         layers: Vec<Layer>,
@@ -167,7 +167,7 @@ pub(super) fn rfc3339(time: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Entry;
+    use super::super::layer::Entry;
     use super::*;
 
     fn image(runtime: &[u8], weights: &[u8], created: u32) -> Image {
