@@ -422,12 +422,12 @@ fn the_architecture_is_the_runtimes() {
 fn nothing_but_an_image_is_replaced() {
     let fixture = Fixture::new(Some(Verdict::Pass));
     let project = fixture.path().to_str().expect("path");
-    fixture.refused(&["--to", project], 1, "something else than an image");
+    fixture.refused(&["--to", project], 1, "something else than one image");
     let file = fixture.path().join("emberline.yaml");
     fixture.refused(
         &["--to", file.to_str().expect("path")],
         1,
-        "something else than an image",
+        "something else than one image",
     );
     assert!(file.is_file());
     fixture.refused(&["--repository", "Digits"], 1, "no name of an image repository");

@@ -38,11 +38,11 @@ impl Image {
     /// # Errors
     ///
     /// Never in practice: JSON that is made here can be written.
-    pub fn assemble(
+    pub(super) fn assemble(
         reference: Reference,
         architecture: Architecture,
         layers: Vec<Layer>,
-        labels: BTreeMap<String, String>,
+        labels: &BTreeMap<String, String>,
         created: u32,
     ) -> Result<Self> {
         let time = rfc3339(created);
@@ -167,7 +167,7 @@ pub(super) fn rfc3339(time: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Entry;
+    use super::super::layer::Entry;
     use super::*;
 
     fn image(runtime: &[u8], weights: &[u8], created: u32) -> Image {
@@ -181,7 +181,7 @@ mod tests {
                 layer("runtime", "emberline-server", runtime),
                 layer("model", "model/weights", weights),
             ],
-            BTreeMap::from([("title".into(), "digits".into())]),
+            &BTreeMap::from([("title".into(), "digits".into())]),
             created,
         )
         .expect("image")

@@ -11,13 +11,6 @@ const POSITION_INDEPENDENT: u16 = 3;
 /// Type of the program header that names the dynamic loader.
 const INTERPRETER: u32 = 3;
 
-/// An executable that needs nothing but a Linux kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Executable {
-    /// The processor that it runs on.
-    pub architecture: Architecture,
-}
-
 /// A file that cannot run in an empty image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotForScratch {
@@ -32,12 +25,12 @@ pub enum NotForScratch {
     Dynamic,
 }
 
-/// Reads the headers of an executable.
+/// The processor of an executable that needs nothing but a Linux kernel.
 ///
 /// # Errors
 ///
 /// [`NotForScratch`] when it could not run in an empty image.
-pub fn inspect(file: &[u8]) -> Result<Executable, NotForScratch> {
+pub fn inspect(file: &[u8]) -> Result<Architecture, NotForScratch> {
     let broken = NotForScratch::NotAnExecutable;
     // Magic number, 64-bit, little-endian.
     if !file.starts_with(b"\x7fELF\x02\x01") {
@@ -63,7 +56,7 @@ pub fn inspect(file: &[u8]) -> Result<Executable, NotForScratch> {
             Some(_) => {}
         }
     }
-    Ok(Executable { architecture })
+    Ok(architecture)
 }
 
 fn u16_at(file: &[u8], at: usize) -> Option<u16> {
@@ -99,7 +92,7 @@ mod tests {
     fn the_processor_is_read_from_the_header() {
         for (machine, architecture) in [(X86_64, Architecture::Amd64), (AARCH64, Architecture::Arm64)] {
             for kind in [EXECUTABLE, POSITION_INDEPENDENT] {
-                assert_eq!(inspect(&elf(kind, machine, 1)), Ok(Executable { architecture }));
+                assert_eq!(inspect(&elf(kind, machine, 1)), Ok(architecture));
             }
         }
         assert_eq!(inspect(&elf(EXECUTABLE, 243, 1)), Err(NotForScratch::Machine(243)));

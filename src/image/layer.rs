@@ -9,7 +9,7 @@ use crate::files;
 
 /// A file or folder of a layer, owned by root.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Relative to the root of the image.
     path: String,
     mode: u32,
@@ -19,7 +19,7 @@ pub struct Entry {
 
 impl Entry {
     /// A file.
-    pub fn file(path: &str, mode: u32, bytes: Vec<u8>) -> Self {
+    pub(super) fn file(path: &str, mode: u32, bytes: Vec<u8>) -> Self {
         Self {
             path: path.to_owned(),
             mode,
@@ -28,7 +28,7 @@ impl Entry {
     }
 
     /// A folder that everybody may read.
-    pub fn folder(path: &str) -> Self {
+    pub(super) fn folder(path: &str) -> Self {
         Self {
             path: format!("{path}/"),
             mode: 0o755,
@@ -52,7 +52,7 @@ impl Layer {
     /// # Errors
     ///
     /// When a path is too long for an archive.
-    pub fn new(content: &'static str, mut entries: Vec<Entry>, mtime: u32) -> io::Result<Self> {
+    pub(super) fn new(content: &'static str, mut entries: Vec<Entry>, mtime: u32) -> io::Result<Self> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         let archive = archive(&entries, mtime)?;
         // No time and no file name in the header: the same archive is the same blob.
@@ -137,8 +137,8 @@ mod tests {
         other.reverse();
         let other = Layer::new("model", other, 7).expect("layer");
         assert_eq!(layer.blob(), other.blob());
-        let later = Layer::new("model", entries(), 8).expect("layer");
-        assert_ne!(layer.digest(), later.digest());
+        let dated = Layer::new("model", entries(), 8).expect("layer");
+        assert_ne!(layer.digest(), dated.digest());
     }
 
     #[test]

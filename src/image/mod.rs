@@ -14,8 +14,7 @@ mod runtime;
 mod store;
 
 pub use assemble::Image;
-pub use elf::{Executable, NotForScratch, inspect};
-pub use layer::{Entry, Layer};
+pub use layer::Layer;
 pub use reference::Reference;
 pub use runtime::Runtime;
 pub use store::Written;
@@ -26,6 +25,7 @@ use anyhow::Result;
 
 use crate::bundle::{Bundle, Evaluation, MANIFEST, evaluation_path};
 use crate::files;
+use layer::Entry;
 
 /// Where the runtime is in the image.
 const RUNTIME_PATH: &str = "emberline-server";
@@ -61,7 +61,7 @@ impl Recipe<'_> {
             self.reference.clone(),
             self.runtime.architecture(),
             vec![runtime, model],
-            self.labels(),
+            &self.labels(),
             self.created,
         )
     }

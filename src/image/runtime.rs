@@ -69,10 +69,7 @@ impl Runtime {
             problem.hint("`--runtime` takes the path of a static `emberline-server`")
         })?;
         match elf::inspect(&bytes) {
-            Ok(executable) => Ok(Self {
-                bytes,
-                architecture: executable.architecture,
-            }),
+            Ok(architecture) => Ok(Self { bytes, architecture }),
             Err(error) => {
                 let problem = Problem::new(format!("`{}` cannot be the runtime: {error}", path.display()));
                 Err(match error {

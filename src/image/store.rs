@@ -6,16 +6,18 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::layer::{self, archive};
-use super::{Entry, Image};
+use super::Image;
+use super::layer::{self, Entry, archive};
 use crate::files;
 use crate::problem::Problem;
 use crate::project::PackageOutput;
 
 /// The file that makes a directory an OCI layout.
 const MARK: &str = "oci-layout";
+/// The file that names the images of a layout.
+const INDEX: &str = "index.json";
 
 /// Whether there was anything to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// When it cannot be written, or `path` is a directory of anything but an image; what was there is then as it was.
+    /// When it cannot be written, or `path` holds anything but one image; what was there is then as it was.
     pub fn write(&self, output: PackageOutput, path: &Path) -> Result<Written> {
         match output {
             PackageOutput::Oci => self.write_layout(path),
@@ -47,10 +49,9 @@ impl Image {
         {
             return Ok(Written::Same);
         }
-        let empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-        if path.exists() && !empty && !path.join(MARK).exists() {
+        if !may_be_replaced(path) {
             return Err(
-                Problem::new(format!("`{}` holds something else than an image", path.display()))
+                Problem::new(format!("`{}` holds something else than one image", path.display()))
                     .hint("name a folder that does not exist yet")
                     .into(),
             );
@@ -104,13 +105,23 @@ impl Image {
         for blob in [&self.config, &self.manifest] {
             files.push((blob_path(&layer::digest(blob)), blob));
         }
-        files.push(("index.json".to_owned(), &self.index));
+        files.push((INDEX.to_owned(), &self.index));
         files
     }
 }
 
 fn blob_path(digest: &str) -> String {
     format!("blobs/{}", digest.replace(':', "/"))
+}
+
+/// Whether nothing is lost there but one image, which can be made again.
+fn may_be_replaced(path: &Path) -> bool {
+    let free = !path.exists() || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    free || fs::read(path.join(INDEX))
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+        .and_then(|index| index["manifests"].as_array().map(Vec::len))
+        == Some(1)
 }
 
 /// Puts the directory `new` in the place of `path`, whose former content is deleted only then.
