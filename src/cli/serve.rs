@@ -1,6 +1,6 @@
 //! `emberline serve`: the server of the image, in the foreground of this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -62,12 +62,12 @@ pub struct Args {
 /// Why the bundle cannot be served, or the address not be listened on.
 pub fn run(args: Args, context: &Context) -> Result<()> {
     let store = Store::of_project(&args.project);
-    let path = match &args.bundle {
-        Some(reference) => store.open(reference)?,
-        None => store.latest()?,
-    }
-    .path()
-    .to_owned();
+    let path = match args.bundle {
+        // The server opens it, so that a supervisor hears of what is wrong with it.
+        Some(path) if args.inherit || Path::new(&path).is_dir() => PathBuf::from(path),
+        Some(reference) => store.open(&reference)?.path().to_owned(),
+        None => store.latest()?.path().to_owned(),
+    };
     let settings = Settings {
         host: args.host,
         port: args.port,
