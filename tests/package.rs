@@ -1,5 +1,7 @@
 //! `emberline package`, the real binary: what it writes, and what it refuses.
 
+mod fixture;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -7,14 +9,8 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
-use burn::tensor::Device;
-use emberline::bundle::{
-    Bundle, DataRecord, Draft, Evaluation, FORMAT, Golden, Manifest, Metrics, Profile, Selection, Store,
-    TrainingRecord, Verdict, WEIGHTS, evaluation_path,
-};
+use emberline::bundle::{Bundle, Evaluation, Verdict, WEIGHTS, evaluation_path};
 use emberline::files;
-use emberline::model::{self, Architecture, ModelConfig};
-use emberline::preprocess::{Missing, Normalise, Preprocessing, Scaling, Schema};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -30,7 +26,7 @@ impl Fixture {
         let config = "name: digits\ndata: {source: synthetic-digits}\n";
         fs::write(folder.path().join("emberline.yaml"), config).expect("project");
         fs::write(folder.path().join("runtime"), static_executable(62)).expect("runtime");
-        let bundle = digits_bundle(folder.path(), 1);
+        let bundle = digits_bundle(folder.path());
         if let Some(verdict) = verdict {
             evaluate(&bundle, verdict);
         }
@@ -88,74 +84,9 @@ fn static_executable(machine: u16) -> Vec<u8> {
     file
 }
 
-/// Writes a bundle for 8x8 digits with random weights into the store of the project.
-fn digits_bundle(project: &Path, seed: u64) -> Bundle {
-    let inputs = Schema::Image {
-        height: 8,
-        width: 8,
-        channels: 1,
-    };
-    let architecture = Architecture {
-        model: ModelConfig::Mlp {
-            hidden: vec![4],
-            dropout: 0.0,
-        },
-        input: vec![8, 8, 1],
-        classes: 10,
-    };
-    let device = Device::flex();
-    device.seed(seed);
-    let weights = model::to_safetensors(&architecture.init(&device)).expect("weights");
-    let manifest = Manifest {
-        format: FORMAT,
-        name: "digits".into(),
-        architecture,
-        inputs: inputs.clone(),
-        classes: (0..10).map(|digit| digit.to_string()).collect(),
-        preprocessing: Preprocessing {
-            normalise: Normalise::Unit,
-            missing: Missing::Error,
-            scaling: vec![Scaling {
-                shift: 0.0,
-                scale: 1.0 / 255.0,
-                fill: None,
-            }],
-        },
-        training: TrainingRecord {
-            device: "cpu".into(),
-            epochs: 1,
-            epochs_done: 1,
-            best_epoch: 1,
-            selection: Selection::ValidationAccuracy,
-            batch_size: 1,
-            learning_rate: 0.001,
-            validation_split: 0.5,
-            seed,
-        },
-        data: DataRecord {
-            source: "synthetic-digits".into(),
-            digest: files::sha256(b"data"),
-            training_samples: 1,
-            validation_samples: 1,
-        },
-        metrics: Metrics {
-            validation_accuracy: 0.1,
-            validation_loss: 2.3,
-        },
-        source_revision: Some("5ca1ab1e".into()),
-        tool_version: env!("CARGO_PKG_VERSION").into(),
-        files: BTreeMap::new(),
-    };
-    let draft = Draft {
-        manifest,
-        weights,
-        golden: Golden {
-            tolerance: 1e-4,
-            cases: Vec::new(),
-        },
-        profile: Profile::new(&inputs, &[0.0; 64], &[0], 10),
-    };
-    Store::of_project(project).write(draft).expect("bundle")
+/// A bundle with random weights, different each time, which is then the newest of the project.
+fn digits_bundle(project: &Path) -> Bundle {
+    Bundle::open(&fixture::digits_bundle(project)).expect("bundle")
 }
 
 fn evaluate(bundle: &Bundle, verdict: Verdict) {
@@ -281,7 +212,7 @@ fn the_same_bundle_is_the_same_image() {
     assert_eq!(first["digest"], third["digest"]);
     assert_eq!(first["layers"], third["layers"]);
 
-    let other = digits_bundle(fixture.path(), 2);
+    let other = digits_bundle(fixture.path());
     evaluate(&other, Verdict::Pass);
     let other = fixture.package_json(&[]);
     assert_ne!(first["image"], other["image"]);
@@ -369,7 +300,7 @@ fn only_a_passed_gate_is_packaged() {
 #[test]
 fn the_evaluation_of_another_bundle_does_not_count() {
     let fixture = Fixture::new(None);
-    let other = digits_bundle(fixture.path(), 2);
+    let other = digits_bundle(fixture.path());
     evaluate(&other, Verdict::Pass);
     let stolen = evaluation_path(fixture.bundle.path());
     fs::copy(evaluation_path(other.path()), stolen).expect("copy");
@@ -419,7 +350,7 @@ fn the_architecture_is_the_runtimes() {
 }
 
 #[test]
-fn nothing_but_an_image_is_replaced() {
+fn nothing_but_one_image_is_replaced() {
     let fixture = Fixture::new(Some(Verdict::Pass));
     let project = fixture.path().to_str().expect("path");
     fixture.refused(&["--to", project], 1, "something else than one image");
@@ -430,5 +361,13 @@ fn nothing_but_an_image_is_replaced() {
         "something else than one image",
     );
     assert!(file.is_file());
+    let several = fixture.path().join("several");
+    fs::create_dir(&several).expect("folder");
+    fs::write(several.join("index.json"), r#"{"manifests": [{}, {}]}"#).expect("index");
+    fixture.refused(
+        &["--to", several.to_str().expect("path")],
+        1,
+        "something else than one image",
+    );
     fixture.refused(&["--repository", "Digits"], 1, "no name of an image repository");
 }
