@@ -25,7 +25,11 @@ impl Fixture {
         let folder = tempfile::tempdir().expect("folder");
         let config = "name: digits\ndata: {source: synthetic-digits}\n";
         fs::write(folder.path().join("emberline.yaml"), config).expect("project");
-        fs::write(folder.path().join("runtime"), static_executable(62)).expect("runtime");
+        fs::write(
+            folder.path().join("runtime"),
+            fixture::static_executable(fixture::X86_64),
+        )
+        .expect("runtime");
         let bundle = digits_bundle(folder.path());
         if let Some(verdict) = verdict {
             evaluate(&bundle, verdict);
@@ -73,15 +77,6 @@ fn stdout(assert: &Assert) -> String {
 
 fn stderr(assert: &Assert) -> String {
     String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
-}
-
-/// The headers of a static executable for an ELF machine, and nothing to run.
-fn static_executable(machine: u16) -> Vec<u8> {
-    let mut file = vec![0; 64];
-    file[..6].copy_from_slice(b"\x7fELF\x02\x01");
-    file[16..18].copy_from_slice(&2_u16.to_le_bytes());
-    file[18..20].copy_from_slice(&machine.to_le_bytes());
-    file
 }
 
 /// A bundle with random weights, different each time, which is then the newest of the project.
@@ -342,7 +337,11 @@ fn the_architecture_is_the_runtimes() {
         1,
         "the runtime is for amd64, and the image is to be for arm64",
     );
-    fs::write(fixture.path().join("runtime"), static_executable(183)).expect("runtime");
+    fs::write(
+        fixture.path().join("runtime"),
+        fixture::static_executable(fixture::AARCH64),
+    )
+    .expect("runtime");
     let report = fixture.package_json(&["--architecture", "arm64"]);
     assert_eq!(report["architecture"], "arm64");
     let index = parse(&fs::read(fixture.layout().join("index.json")).expect("index"));
