@@ -84,6 +84,16 @@ async fn observe(State(service): State<Arc<Service>>, request: Request, next: Ne
     let in_flight = (protocol != Protocol::Other).then(|| service.metrics().enter());
     let mut response = next.run(request).await;
     drop(in_flight);
+    // What axum refuses itself, it refuses as text: a path that is no UTF-8.
+    let status = response.status();
+    if status.is_client_error()
+        && response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_none_or(|kind| kind != "application/json")
+    {
+        response = Refusal::new(status, "the path cannot be read").into_response();
+    }
     service
         .metrics()
         .answered(protocol, response.status(), started.elapsed());
