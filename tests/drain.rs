@@ -201,7 +201,7 @@ fn idle_connections_are_closed_after_a_while_and_the_waiting_has_an_end() {
 }
 
 #[test]
-fn a_second_signal_ends_the_waiting() {
+fn ctrl_c_ends_the_waiting_and_a_second_sigterm_does_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = start(&fixture::digits_bundle(folder.path()), &[]);
     let mut hanging = Connection::open(server.address).expect("connected");
@@ -210,11 +210,46 @@ fn a_second_signal_ends_the_waiting() {
         metric(server.address, "emberline_requests_in_flight") == 1.0
     });
     let begun = Instant::now();
+    server.signal(Signal::TERM);
+    server.says("SIGTERM");
+    server.signal(Signal::TERM);
+    // What was sent after the signal is answered: the second one did not cut it off.
+    hanging.send(&vec![b' '; 1000]).expect("sent");
+    assert_eq!(hanging.receive().expect("answered").status, 400);
+    assert_eq!(server.exit_code(), Some(0));
+
+    let mut server = start(&fixture::digits_bundle(folder.path()), &[]);
+    let mut hanging = Connection::open(server.address).expect("connected");
+    hanging.send(&head("POST", "/predict", "", 1000)).expect("sent");
+    until("it is at work", || {
+        metric(server.address, "emberline_requests_in_flight") == 1.0
+    });
     server.signal(Signal::INT);
     server.says("SIGINT");
     server.signal(Signal::INT);
     assert_eq!(server.exit_code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_supervisor_that_goes_does_not_cut_off_what_is_in_flight() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundle = fixture::digits_bundle(folder.path());
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let mut replica = replica(&bundle, &socket);
+    assert_eq!(replica.hears(), "ready");
+    let mut hanging = Connection::open(address).expect("connected");
+    hanging.send(&head("POST", "/predict", "", 1000)).expect("sent");
+    until("it is at work", || {
+        metric(address, "emberline_requests_in_flight") == 1.0
+    });
+    replica.signal(Signal::TERM);
+    assert!(replica.lines.iter().any(|line| line.contains("SIGTERM")));
+    replica.abandon();
+    hanging.send(&vec![b' '; 1000]).expect("sent");
+    assert_eq!(hanging.receive().expect("answered").status, 400);
+    assert_eq!(replica.exit_code(), Some(0));
 }
 
 #[test]

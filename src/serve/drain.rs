@@ -8,7 +8,8 @@
 //! 3. leaves idle connections open for `--idle-grace`, because a request may be on its way on any of them, then closes them;
 //! 4. waits up to `--grace` for what is in flight.
 //!
-//! A second signal ends the waiting.
+//! SIGINT meanwhile ends the waiting: that is a person at a terminal. A second SIGTERM does not, nor does a supervisor
+//! that goes after it has sent one.
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,25 +50,20 @@ impl Stop {
         self.supervisor = Some(task);
     }
 
-    /// Waits for the next reason to go, and tells it.
+    /// Waits for the first reason to go, and tells it.
     pub async fn told(&mut self) -> &'static str {
         let supervisor = async {
             match &mut self.supervisor {
-                Some(task) => {
-                    let _ = task.await;
-                }
+                // The task ends with the channel.
+                Some(task) => drop(task.await),
                 None => std::future::pending().await,
             }
         };
-        let reason = tokio::select! {
+        tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
             () = supervisor => "the supervisor has gone",
-        };
-        if reason == "the supervisor has gone" {
-            self.supervisor = None;
         }
-        reason
     }
 }
 
@@ -81,7 +77,7 @@ pub async fn drain(
 ) -> usize {
     tokio::select! {
         () = finish(listener, connections, service, settings) => {}
-        _ = stop.told() => {}
+        _ = stop.interrupt.recv() => {}
     }
     connections.count()
 }

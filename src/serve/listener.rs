@@ -100,7 +100,8 @@ impl Listener {
     }
 
     /// Stops listening. What the kernel has let in already would be lost with a socket of the server's own, so it is
-    /// handed over; on a shared one it stays for the others.
+    /// handed over; on a shared one it stays for the others. (What the kernel lets in between the last look and the
+    /// closing, a few microseconds, it resets: `--drain` or a shared socket are there for those who cannot have that.)
     pub fn close(self) -> Vec<TcpStream> {
         let mut streams = Vec::new();
         if !self.shared
