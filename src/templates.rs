@@ -1,20 +1,29 @@
-//! The files that `emberline init` writes, embedded: whole projects from examples/, which are tested as they are.
+//! The embedded templates, and the strict environment that they are rendered in.
+//!
+//! A name that a template uses and nobody gives is an error, and every value goes through `tojson`, which is YAML as well:
+//! no value can inject any. Data files of a project come from examples/ as they are.
+
+use anyhow::{Context, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 /// A project that `init` can write.
 #[derive(Clone, Copy, Debug)]
-pub struct Template {
+pub struct ProjectTemplate {
     /// As `--template` takes it.
     pub name: &'static str,
+    /// The template of its `emberline.yaml`; it takes `name`.
+    pub config: &'static str,
     /// Paths inside the project, with the content of each file.
     pub files: &'static [(&'static str, &'static [u8])],
 }
 
 /// All of them; the first is the default.
-pub const ALL: [Template; 3] = [
-    Template {
+pub const PROJECTS: [ProjectTemplate; 3] = [
+    ProjectTemplate {
         name: "digits",
+        config: include_str!("../templates/project/digits.yaml"),
         files: &[
-            ("emberline.yaml", include_bytes!("../examples/digits/emberline.yaml")),
             (
                 "real-images-idx3-ubyte.gz",
                 include_bytes!("../examples/digits/real-images-idx3-ubyte.gz"),
@@ -28,16 +37,69 @@ pub const ALL: [Template; 3] = [
             ("CREDITS.md", include_bytes!("../examples/digits/CREDITS.md")),
         ],
     },
-    Template {
+    ProjectTemplate {
         name: "mnist",
-        files: &[("emberline.yaml", include_bytes!("../examples/mnist/emberline.yaml"))],
+        config: include_str!("../templates/project/mnist.yaml"),
+        files: &[],
     },
-    Template {
+    ProjectTemplate {
         name: "tabular",
+        config: include_str!("../templates/project/tabular.yaml"),
         files: &[
-            ("emberline.yaml", include_bytes!("../examples/tabular/emberline.yaml")),
             ("penguins.csv", include_bytes!("../examples/tabular/penguins.csv")),
             ("CREDITS.md", include_bytes!("../examples/tabular/CREDITS.md")),
         ],
     },
 ];
+
+/// Renders a template with the values of `context`.
+///
+/// # Errors
+///
+/// A mistake in the template, or a name in it that `context` has not.
+pub fn render(name: &str, template: &str, context: impl Into<Value>) -> Result<String> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
+    environment
+        .render_named_str(name, template, context)
+        .with_context(|| format!("template `{name}` cannot be rendered"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_value_cannot_inject_yaml_and_a_missing_one_is_an_error() {
+        let rendered = render(
+            "t",
+            "name: {{ name | tojson }}\n",
+            [("name", "a\nb: c")]
+                .into_iter()
+                .collect::<std::collections::BTreeMap<_, _>>(),
+        );
+        assert_eq!(rendered.expect("rendered"), "name: \"a\\nb: c\"\n");
+        assert!(render("t", "{{ nothing }}", ()).is_err());
+    }
+
+    #[test]
+    fn the_examples_are_what_init_writes() {
+        for project in PROJECTS {
+            let rendered = render(
+                project.name,
+                project.config,
+                std::collections::BTreeMap::from([("name", project.name)]),
+            )
+            .expect("rendered");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("examples")
+                .join(project.name)
+                .join("emberline.yaml");
+            let example = std::fs::read_to_string(&path).expect("an example");
+            assert_eq!(rendered, example, "{}", path.display());
+        }
+    }
+}

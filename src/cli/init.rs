@@ -1,6 +1,7 @@
 //! `emberline init`.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -8,9 +9,10 @@ use serde::Serialize;
 
 use super::Context;
 use super::output::{Report, table};
+use crate::files;
 use crate::problem::Problem;
 use crate::project::{self, FILE};
-use crate::{files, templates};
+use crate::templates;
 
 /// Write a project that runs as it is
 #[derive(Clone, Debug, clap::Args)]
@@ -43,7 +45,7 @@ pub struct InitReport {
     /// The folder.
     pub project: PathBuf,
     /// Files that were written, inside it.
-    pub files: Vec<&'static str>,
+    pub files: Vec<String>,
 }
 
 impl Report for InitReport {
@@ -72,12 +74,15 @@ pub fn run(args: &Args, context: &Context) -> Result<InitReport> {
         .template
         .to_possible_value()
         .map(|value| value.get_name().to_owned());
-    let template = templates::ALL
+    let template = templates::PROJECTS
         .iter()
         .find(|template| Some(template.name) == wanted.as_deref())
         .ok_or_else(|| Problem::new("there is no such template"))?;
-    if let Some(file) = template
-        .files
+    let config = templates::render(FILE, template.config, BTreeMap::from([("name", name.clone())]))?;
+    let files: Vec<(&str, &[u8])> = std::iter::once((FILE, config.as_bytes()))
+        .chain(template.files.iter().copied())
+        .collect();
+    if let Some(file) = files
         .iter()
         .map(|(file, _)| folder.join(file))
         .find(|file| file.exists())
@@ -86,27 +91,15 @@ pub fn run(args: &Args, context: &Context) -> Result<InitReport> {
             .hint("choose another name, or remove it first: nothing was written")
             .into());
     }
-    for (file, content) in template.files {
-        let content = if *file == FILE {
-            named(content, template.name, &name)
-        } else {
-            content.to_vec()
-        };
-        files::replace(&folder.join(Path::new(file)), &content)?;
+    for (file, content) in &files {
+        files::replace(&folder.join(file), content)?;
     }
     context
         .output
         .note(&format!("a new project `{name}` from template `{}`", template.name));
     Ok(InitReport {
+        files: files.iter().map(|(file, _)| (*file).to_owned()).collect(),
         name,
         project: folder.clone(),
-        files: template.files.iter().map(|(file, _)| *file).collect(),
     })
-}
-
-/// The example's project file with the new name in place of its own.
-fn named(content: &[u8], own: &str, name: &str) -> Vec<u8> {
-    String::from_utf8_lossy(content)
-        .replacen(&format!("name: {own}"), &format!("name: {name}"), 1)
-        .into_bytes()
 }

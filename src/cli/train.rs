@@ -35,7 +35,7 @@ pub struct Args {
     /// Passes over the training split
     #[arg(long, env = "EMBERLINE_EPOCHS")]
     pub epochs: Option<usize>,
-    /// Seed of the data, the split, the order, the initial weights and dropout
+    /// Seed of drawn digits, validation split, order, initial weights and dropout; the test set stays the same
     #[arg(long, env = "EMBERLINE_SEED")]
     pub seed: Option<u64>,
     /// Folder with the MNIST files

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::idx::{self, Images};
-use super::split::{stratified, test_seed};
+use super::split::{TEST_SEED, stratified};
 use super::table::Table;
 use super::{Dataset, Event, ProjectData, complete_rows, digits, mnist};
 use crate::preprocess::{Missing, Schema};
@@ -20,8 +20,8 @@ const TEST_SPLIT: f64 = 0.2;
 /// Everything that the project is trained and tested on.
 ///
 /// `data_dir` takes the place of `data.dir`. Rows that `preprocess.missing` refuses are an error, those that it drops are
-/// gone. Where there is no test set of its own, `data.test_split` of the data is held out, class by class, with the
-/// project's seed.
+/// gone. Where there is no test set of its own, `data.test_split` of the data is held out, class by class, the
+/// same for every seed of training.
 ///
 /// # Errors
 ///
@@ -93,7 +93,7 @@ pub fn load_slice(
 ) -> Result<Dataset> {
     let loader = Loader::new(project, slice, data_dir, events);
     let raw = match loader.source()? {
-        Source::SyntheticDigits => loader.draw(slice.count.unwrap_or(TEST_DIGITS), test_seed(loader.seed())),
+        Source::SyntheticDigits => loader.draw(slice.count.unwrap_or(TEST_DIGITS), TEST_SEED),
         Source::Mnist => loader.mnist(mnist::Part::Test)?,
         Source::Idx | Source::Csv => loader.training()?,
     };
@@ -188,7 +188,7 @@ impl<'a> Loader<'a> {
     fn test(&self) -> Result<Option<Raw>> {
         let config = self.config;
         let raw = match self.source()? {
-            Source::SyntheticDigits => self.draw(config.test_count.unwrap_or(TEST_DIGITS), test_seed(self.seed())),
+            Source::SyntheticDigits => self.draw(config.test_count.unwrap_or(TEST_DIGITS), TEST_SEED),
             Source::Mnist => self.mnist(mnist::Part::Test)?,
             Source::Idx if config.test_images.is_some() => {
                 self.images(config.test_images.as_deref(), config.test_labels.as_deref())?
@@ -232,7 +232,7 @@ impl<'a> Loader<'a> {
 
     fn cut(&self, whole: &Dataset) -> (Vec<usize>, Vec<usize>) {
         let share = self.config.test_split.unwrap_or(TEST_SPLIT);
-        stratified(&whole.labels, whole.classes.len(), share, test_seed(self.seed()))
+        stratified(&whole.labels, whole.classes.len(), share, TEST_SEED)
     }
 
     fn kept_rows(&self, dataset: &Dataset) -> Vec<usize> {

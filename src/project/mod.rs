@@ -169,7 +169,7 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Share of the data that is held out to choose the best pass.
     pub validation_split: f64,
-    /// Seed of the data, the split, the order, the initial weights and dropout.
+    /// Seed of drawn digits, validation split, order, initial weights and dropout; the test set stays the same.
     pub seed: u64,
 }
 
