@@ -16,9 +16,10 @@ use super::data_progress::DataProgress;
 use super::error::Failure;
 use super::output::{Output, ProgressMode, Report, percent, table};
 use crate::bundle::Store;
+use crate::data;
+use crate::files;
 use crate::project::{ModelKind, NetworkConfig, Project};
 use crate::train::{self, EpochReport, Event, TrainDevice};
-use crate::{data, files};
 
 /// Train the project's network and write a bundle
 #[derive(Clone, Debug, Default, clap::Args)]
