@@ -25,7 +25,7 @@ use tokio::time::{Sleep, sleep};
 const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may be idle: longer than the 60 s of nginx, Kong and the large load balancers, and the 90 s of
 /// Go's clients.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// The connections of a server, counted so that they can be waited for.
 #[derive(Debug)]

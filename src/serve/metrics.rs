@@ -165,12 +165,13 @@ impl Protocol {
     }
 }
 
-/// Names of the classes of status, by the first digit from 2 on.
-const STATUS: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// The classes of status; there is nothing to redirect to here.
+const STATUS: [&str; 3] = ["2xx", "4xx", "5xx"];
 
 /// The counts of one server.
 #[derive(Debug)]
 pub struct Metrics {
+    /// By protocol and class of status.
     requests: [[AtomicU64; STATUS.len()]; Protocol::ALL.len()],
     durations: [Histogram; Protocol::ALL.len()],
     in_flight: AtomicI64,
@@ -217,7 +218,11 @@ impl Metrics {
 
     /// Counts an answered request.
     pub fn answered(&self, protocol: Protocol, status: StatusCode, duration: Duration) {
-        let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
+        let class = match status.as_u16() {
+            ..400 => 0,
+            400..500 => 1,
+            500.. => 2,
+        };
         self.requests[protocol as usize][class].fetch_add(1, Ordering::Relaxed);
         self.durations[protocol as usize].observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
@@ -255,12 +260,7 @@ impl Metrics {
         page.head(&REQUESTS);
         for protocol in Protocol::ALL {
             for (status, count) in STATUS.iter().zip(&self.requests[protocol as usize]) {
-                let count = count.load(Ordering::Relaxed);
-                // Classes of status that never come up would only be noise; the classes of success and failure exist
-                // from the start, so that a rate over them is never absent.
-                if count > 0 || *status != "3xx" {
-                    page.sample(&REQUESTS, "", &[protocol.name(), status], count);
-                }
+                page.sample(&REQUESTS, "", &[protocol.name(), status], count.load(Ordering::Relaxed));
             }
         }
         page.head(&DURATION);

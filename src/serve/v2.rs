@@ -1,4 +1,4 @@
-//! The Open Inference Protocol (KServe's version 2) over REST, with tensors as JSON.
+//! The Open Inference Protocol (version 2 of `KServe`) over REST, with tensors as JSON.
 //!
 //! An image model takes one tensor, `image`: `[n, height, width, channels]`, without the channels when there is one, or
 //! flattened to `[n, pixels]`. A table takes one tensor of shape `[n]` or `[n, 1]` for each column, under its name, a
@@ -198,9 +198,8 @@ fn samples(schema: &Schema, mut tensors: Vec<InputTensor>) -> Result<Vec<Value>,
                     continue;
                 };
                 let tensor = tensors.swap_remove(place);
-                let count = match tensor.shape[..] {
-                    [count] | [count, 1] => count,
-                    _ => return Err(tensor.misshapen("[n] or [n, 1]")),
+                let ([count] | [count, 1]) = tensor.shape[..] else {
+                    return Err(tensor.misshapen("[n] or [n, 1]"));
                 };
                 let cells = tensor.elements()?;
                 if rows.is_empty() {
@@ -445,6 +444,7 @@ mod tests {
         samples(schema, serde_json::from_value(inputs).expect("tensors"))
     }
 
+    #[allow(clippy::needless_pass_by_value)] // as `json!` makes them
     fn pixels(shape: Value, datatype: &str, data: Value) -> Result<Vec<Value>, String> {
         let tensor = json!([{"name": "image", "shape": shape, "datatype": datatype, "data": data}]);
         read(&image(), tensor)
