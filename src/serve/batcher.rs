@@ -1,9 +1,9 @@
 //! The queue in front of the model, and the thread behind it.
 //!
 //! One thread runs the model. While it is busy, requests gather in a bounded queue; when it is free it takes what is
-//! there, up to a limit, and answers it in one go. Nothing waits for a batch to fill: a request that finds the thread free
-//! is answered at once, and batches grow with the load alone. A full queue refuses, and a request whose client has gone
-//! is not computed. It knows rows of numbers, not where they come from.
+//! there, up to a limit, and answers it in one go. Nothing waits for a batch to fill: a request that finds the thread
+//! free is answered at once, and batches grow with the load alone. A full queue refuses, and a request whose client has
+//! gone is not computed. It knows rows of numbers, not where they come from.
 
 use anyhow::Result;
 use tokio::sync::mpsc::error::TrySendError;

@@ -1,8 +1,8 @@
 //! One connection: HTTP/1.1 over a stream, until the client or the server is done with it.
 //!
 //! A request's head has to arrive promptly once it has begun, but between requests a connection may be idle for longer
-//! than the pools of proxies keep theirs: whoever closes an idle connection first risks that a request is on its way, so
-//! that should be the client's side.
+//! than the pools of proxies keep theirs: whoever closes an idle connection first risks that a request is on its way,
+//! so that should be the client's side.
 
 use std::io;
 use std::pin::{Pin, pin};
