@@ -1,9 +1,9 @@
 //! The queue in front of the model, and the thread behind it.
 //!
 //! One thread runs the model. While it is busy, requests gather in a bounded queue; when it is free it takes what is
-//! there, up to a limit, and answers it in one go. Nothing waits for a batch to fill: a request that finds the thread free
-//! is answered at once, and batches grow with the load alone. A full queue refuses, and a request whose client has gone
-//! is not computed. It knows rows of numbers, not where they come from.
+//! there, up to a limit, and answers it in one go. Nothing waits for a batch to fill: a request that finds the thread
+//! free is answered at once, and batches grow with the load alone. A full queue refuses, and a request whose client has
+//! gone is not computed. It knows rows of numbers, not where they come from.
 
 use anyhow::Result;
 use tokio::sync::mpsc::error::TrySendError;
@@ -175,7 +175,6 @@ fn answer_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::mpsc as gate;
     use std::thread;
     use std::time::Duration;
@@ -183,22 +182,22 @@ mod tests {
     /// A model of width 2 that answers the sum of each row, tells the size of each batch, and works only when let.
     struct Rig {
         batcher: Batcher,
-        batches: gate::Receiver<usize>,
+        sizes: gate::Receiver<usize>,
         go: gate::Sender<()>,
     }
 
     fn rig(capacity: usize, max_batch: usize) -> Rig {
         let (batcher, queue) = queue(capacity);
-        let (tell, batches) = gate::channel();
+        let (tell, sizes) = gate::channel();
         let (go, may_go) = gate::channel();
         thread::spawn(move || {
-            queue.work(2, max_batch, &Arc::new(Metrics::new(1)), |inputs| {
+            queue.work(2, max_batch, &Metrics::new(1), |inputs| {
                 tell.send(inputs.len() / 2).expect("a listener");
                 may_go.recv().expect("a go");
                 Ok(inputs.chunks(2).map(|row| row[0] + row[1]).collect())
             });
         });
-        Rig { batcher, batches, go }
+        Rig { batcher, sizes, go }
     }
 
     fn spawn(batcher: &Batcher, inputs: Vec<f32>) -> tokio::task::JoinHandle<Result<Vec<f32>, BatchError>> {
@@ -219,7 +218,7 @@ mod tests {
     async fn what_comes_while_the_model_is_busy_is_one_batch() {
         let rig = rig(8, 64);
         let first = spawn(&rig.batcher, vec![1.0, 2.0]);
-        until(|| rig.batches.try_recv() == Ok(1)).await;
+        until(|| rig.sizes.try_recv() == Ok(1)).await;
         let second = spawn(&rig.batcher, vec![3.0, 4.0]);
         let third = spawn(&rig.batcher, vec![5.0, 6.0, 7.0, 8.0]);
         until(|| rig.batcher.depth() == 2).await;
@@ -228,14 +227,14 @@ mod tests {
         assert_eq!(first.await.expect("joined"), Ok(vec![3.0]));
         assert_eq!(second.await.expect("joined"), Ok(vec![7.0]));
         assert_eq!(third.await.expect("joined"), Ok(vec![11.0, 15.0]));
-        assert_eq!(rig.batches.recv(), Ok(3));
+        assert_eq!(rig.sizes.recv(), Ok(3));
     }
 
     #[tokio::test]
     async fn a_full_queue_refuses_and_a_client_that_has_gone_is_skipped() {
         let rig = rig(1, 64);
         let first = spawn(&rig.batcher, vec![1.0, 2.0]);
-        until(|| rig.batches.try_recv() == Ok(1)).await;
+        until(|| rig.sizes.try_recv() == Ok(1)).await;
         let second = spawn(&rig.batcher, vec![0.0, 0.0]);
         until(|| rig.batcher.depth() == 1).await;
         assert_eq!(rig.batcher.answer(vec![5.0, 6.0]).await, Err(BatchError::Full(1)));
@@ -246,7 +245,7 @@ mod tests {
         until(|| rig.batcher.depth() == 0).await;
         rig.go.send(()).expect("go");
         assert_eq!(rig.batcher.answer(vec![5.0, 6.0, 1.0, 1.0]).await, Ok(vec![11.0, 2.0]));
-        assert_eq!(rig.batches.recv(), Ok(2), "the abandoned row was not computed");
+        assert_eq!(rig.sizes.recv(), Ok(2), "the abandoned row was not computed");
     }
 
     #[tokio::test]
@@ -257,7 +256,7 @@ mod tests {
         }
         let inputs = (0..10).map(|value| value as f32).collect();
         assert_eq!(rig.batcher.answer(inputs).await, Ok(vec![1.0, 5.0, 9.0, 13.0, 17.0]));
-        assert_eq!(rig.batches.try_iter().collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(rig.sizes.try_iter().collect::<Vec<_>>(), [2, 2, 1]);
     }
 
     #[tokio::test]

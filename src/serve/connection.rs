@@ -1,8 +1,8 @@
 //! One connection: HTTP/1.1 over a stream, until the client or the server is done with it.
 //!
 //! A request's head has to arrive promptly once it has begun, but between requests a connection may be idle for longer
-//! than the pools of proxies keep theirs: whoever closes an idle connection first risks that a request is on its way, so
-//! that should be the client's side.
+//! than the pools of proxies keep theirs: whoever closes an idle connection first risks that a request is on its way,
+//! so that should be the client's side.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -25,7 +25,7 @@ use tokio::time::{Sleep, sleep};
 const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may be idle: longer than the 60 s of nginx, Kong and the large load balancers, and the 90 s of
 /// Go's clients.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// The connections of a server, counted so that they can be waited for.
 #[derive(Debug)]

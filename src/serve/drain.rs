@@ -2,10 +2,11 @@
 //!
 //! Told to go (SIGTERM, SIGINT, or a supervisor that is no more), a server
 //!
-//! 1. says so on its readiness endpoints, and, when `--drain` asks for it, goes on accepting for that long, because load
-//!    balancers look away only after they have seen it;
+//! 1. says so on its readiness endpoints, and, when `--drain` asks for it, goes on accepting for that long, because
+//!    load balancers look away only after they have seen it;
 //! 2. stops accepting, and answers the connections that are open, each answer with `Connection: close`;
-//! 3. leaves idle connections open for `--idle-grace`, because a request may be on its way on any of them, then closes them;
+//! 3. leaves idle connections open for `--idle-grace`, because a request may be on its way on any of them, then closes
+//!    them;
 //! 4. waits up to `--grace` for what is in flight.
 //!
 //! SIGINT meanwhile ends the waiting: that is a person at a terminal. A second SIGTERM does not, nor does a supervisor
@@ -30,8 +31,8 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Watches for signals. Done first of all: in a container the server is process 1, which SIGTERM does not end unless
-    /// it is watched for.
+    /// Watches for signals. Done first of all: in a container the server is process 1, which SIGTERM does not end
+    /// unless it is watched for.
     ///
     /// # Errors
     ///

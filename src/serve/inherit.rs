@@ -5,8 +5,8 @@
 //! stdout is one end of a UNIX socket pair, a control channel of lines:
 //!
 //! - the server writes `ready` when it has reproduced the golden outputs and begins to accept, or `failed REASON`;
-//! - to `ping` it answers `pong REQUESTS IN_FLIGHT` (prediction requests answered so far, and at work now) after a golden
-//!   input has gone through the queue and the model and come back right, or `failed REASON`;
+//! - to `ping` it answers `pong REQUESTS IN_FLIGHT` (prediction requests answered so far, and at work now) after a
+//!   golden input has gone through the queue and the model and come back right, or `failed REASON`;
 //! - when the supervisor's end closes, the server finishes what is in flight and ends.
 
 use std::io;

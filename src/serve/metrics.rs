@@ -3,11 +3,12 @@
 //!
 //! Counting is a few relaxed atomic additions, so that it can stand on the path of each request.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+
+use super::exposition::{Histogram, Page};
 
 /// What kind of thing a metric is, by Prometheus' names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,12 +166,13 @@ impl Protocol {
     }
 }
 
-/// Names of the classes of status, by the first digit from 2 on.
-const STATUS: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// The classes of status; there is nothing to redirect to here.
+const STATUS: [&str; 3] = ["2xx", "4xx", "5xx"];
 
 /// The counts of one server.
 #[derive(Debug)]
 pub struct Metrics {
+    /// By protocol and class of status.
     requests: [[AtomicU64; STATUS.len()]; Protocol::ALL.len()],
     durations: [Histogram; Protocol::ALL.len()],
     in_flight: AtomicI64,
@@ -217,7 +219,11 @@ impl Metrics {
 
     /// Counts an answered request.
     pub fn answered(&self, protocol: Protocol, status: StatusCode, duration: Duration) {
-        let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
+        let class = match status.as_u16() {
+            ..400 => 0,
+            400..500 => 1,
+            500.. => 2,
+        };
         self.requests[protocol as usize][class].fetch_add(1, Ordering::Relaxed);
         self.durations[protocol as usize].observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
@@ -255,12 +261,7 @@ impl Metrics {
         page.head(&REQUESTS);
         for protocol in Protocol::ALL {
             for (status, count) in STATUS.iter().zip(&self.requests[protocol as usize]) {
-                let count = count.load(Ordering::Relaxed);
-                // Classes of status that never come up would only be noise; the classes of success and failure exist
-                // from the start, so that a rate over them is never absent.
-                if count > 0 || *status != "3xx" {
-                    page.sample(&REQUESTS, "", &[protocol.name(), status], count);
-                }
+                page.sample(&REQUESTS, &[protocol.name(), status], count.load(Ordering::Relaxed));
             }
         }
         page.head(&DURATION);
@@ -274,17 +275,16 @@ impl Metrics {
         page.histogram(&BATCH_SIZE, &[], &self.batches);
         page.head(&PREDICTIONS);
         for (class, count) in now.classes.iter().zip(&self.predictions) {
-            page.sample(&PREDICTIONS, "", &[class], count.load(Ordering::Relaxed));
+            page.sample(&PREDICTIONS, &[class], count.load(Ordering::Relaxed));
         }
         page.single(&READY, u8::from(now.ready));
         page.head(&BUILD_INFO);
         page.sample(
             &BUILD_INFO,
-            "",
             &[now.model, now.version, now.digest, env!("CARGO_PKG_VERSION")],
             1,
         );
-        page.text
+        page.into_text()
     }
 }
 
@@ -296,101 +296,6 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Observations are whole numbers (nanoseconds, inputs), so that their sum is one atomic addition; `scale` of them make
-/// one unit of the metric.
-#[derive(Debug)]
-struct Histogram {
-    bounds: &'static [f64],
-    scale: f64,
-    counts: Vec<AtomicU64>,
-    sum: AtomicU64,
-}
-
-impl Histogram {
-    fn new(bounds: &'static [f64], scale: f64) -> Self {
-        Self {
-            bounds,
-            scale,
-            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            sum: AtomicU64::new(0),
-        }
-    }
-
-    fn observe(&self, value: u64) {
-        let scaled = value as f64 / self.scale;
-        let bin = self.bounds.partition_point(|bound| *bound < scaled);
-        self.counts[bin].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(value, Ordering::Relaxed);
-    }
-}
-
-/// The text under construction.
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn head(&mut self, metric: &Metric) {
-        let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        let Metric { name, help, .. } = metric;
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn single(&mut self, metric: &Metric, value: impl std::fmt::Display) {
-        self.head(metric);
-        self.sample(metric, "", &[], value);
-    }
-
-    fn sample(&mut self, metric: &Metric, suffix: &str, labels: &[&str], value: impl std::fmt::Display) {
-        let pairs = metric.labels.iter().copied().zip(labels.iter().copied());
-        self.line(metric.name, suffix, pairs, value);
-    }
-
-    fn histogram(&mut self, metric: &Metric, labels: &[&str], histogram: &Histogram) {
-        let pairs = || metric.labels.iter().copied().zip(labels.iter().copied());
-        let mut below = 0;
-        for (index, count) in histogram.counts.iter().enumerate() {
-            below += count.load(Ordering::Relaxed);
-            let bound = histogram
-                .bounds
-                .get(index)
-                .map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            self.line(metric.name, "_bucket", pairs().chain([("le", bound.as_str())]), below);
-        }
-        let sum = histogram.sum.load(Ordering::Relaxed) as f64 / histogram.scale;
-        self.line(metric.name, "_sum", pairs(), sum);
-        self.line(metric.name, "_count", pairs(), below);
-    }
-
-    fn line<'a>(
-        &mut self,
-        name: &str,
-        suffix: &str,
-        labels: impl Iterator<Item = (&'a str, &'a str)>,
-        value: impl std::fmt::Display,
-    ) {
-        let labels: Vec<String> = labels
-            .map(|(label, value)| format!("{label}=\"{}\"", escape(value)))
-            .collect();
-        let labels = match labels.join(",") {
-            none if none.is_empty() => none,
-            some => format!("{{{some}}}"),
-        };
-        let _ = writeln!(self.text, "{name}{suffix}{labels} {value}");
-    }
-}
-
-/// A label's value: class names come from the user's data and hold anything.
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! The server: a bundle over HTTP.
 //!
-//! It serves one model, on one thread of its own behind a bounded queue; everything else is asynchronous and never waits
-//! for it. Each protocol is a file (`plain`, `v1`, `v2`) that turns its requests into inputs for [`service`] and the
-//! answers back. It knows nothing of clap, of projects and of deployments: how it is told to run is [`Settings`], and
-//! what it has to say to a person goes through the caller's `log`.
+//! It serves one model, on one thread of its own behind a bounded queue; everything else is asynchronous and never
+//! waits for it. Each protocol is a file (`plain`, `v1`, `v2`) that turns its requests into inputs for [`service`] and
+//! the answers back. It knows nothing of clap, of projects and of deployments: how it is told to run is [`Settings`],
+//! and what it has to say to a person goes through the caller's `log`.
 
 mod batcher;
 mod connection;
 mod drain;
+mod exposition;
 mod inherit;
 mod listener;
 pub mod metrics;
@@ -17,6 +18,7 @@ mod refusal;
 mod router;
 mod service;
 pub mod settings;
+mod tensor;
 mod v1;
 mod v2;
 
@@ -86,8 +88,8 @@ async fn serve(
     let mut ready = false;
     let reason = loop {
         tokio::select! {
-            // Until it is ready, a server with a socket of its own answers that it is not; on a shared one it leaves the
-            // connections to those that are.
+            // Until it is ready, a server with a socket of its own answers that it is not; on a shared one it leaves
+            // the connections to those that are.
             stream = listener.accept(), if ready || !listener.is_shared() => connections.serve(stream),
             checked = &mut golden, if !ready => {
                 checked.context("the model's thread has ended")??;

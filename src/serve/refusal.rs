@@ -1,4 +1,5 @@
-//! A request that is not answered with a prediction: the status, the reason as `{"error": "..."}`, and when to come back.
+//! A request that is not answered with a prediction: the status, the reason as `{"error": "..."}`, and when to come
+//! back.
 
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{Response, StatusCode};

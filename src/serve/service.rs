@@ -64,8 +64,8 @@ impl Answers<'_> {
 }
 
 impl Service {
-    /// Opens and verifies the bundle, loads the model and starts its thread, whose first work is to reproduce the golden
-    /// outputs: the receiver hears how that went. Requests that come meanwhile wait in the queue.
+    /// Opens and verifies the bundle, loads the model and starts its thread, whose first work is to reproduce the
+    /// golden outputs: the receiver hears how that went. Requests that come meanwhile wait in the queue.
     ///
     /// # Errors
     ///

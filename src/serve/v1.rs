@@ -121,7 +121,7 @@ pub async fn metadata(State(service): State<Arc<Service>>, Path(name): Path<Stri
             width,
             channels,
         } => [(
-            super::v2::IMAGE.to_owned(),
+            super::tensor::IMAGE.to_owned(),
             tensor("DT_FLOAT", &[*height, *width, *channels]),
         )]
         .into_iter()
