@@ -183,7 +183,7 @@ impl Local {
                     })
                 }));
             }
-            if told.as_ref() != Some(&service) {
+            if status.is_some() && told.as_ref() != Some(&service) {
                 events.progress(&service);
                 told = Some(service);
             }

@@ -148,6 +148,9 @@ impl Replica {
         match word {
             "ready" if self.state == State::Starting => {
                 let took = self.since.elapsed();
+                if took > self.start_timeout() {
+                    return None;
+                }
                 self.enter(State::Ready);
                 Some(format!("is ready after {} ms", took.as_millis()))
             }
@@ -173,7 +176,7 @@ impl Replica {
     pub fn check(&mut self) -> Option<String> {
         let state = self.state;
         let since = self.since;
-        let start_timeout = Duration::from_millis(self.release.start_timeout_ms);
+        let start_timeout = self.start_timeout();
         let process = self.process.as_mut()?;
         let reason = match state {
             // One that says that it is ill is worse than none.
@@ -303,6 +306,10 @@ impl Replica {
             since: self.started_at,
             requests: self.counted,
         }
+    }
+
+    fn start_timeout(&self) -> Duration {
+        Duration::from_millis(self.release.start_timeout_ms)
     }
 
     fn enter(&mut self, state: State) {
