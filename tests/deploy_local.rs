@@ -46,7 +46,7 @@ fn no_request_fails_while_rolling_scaling_and_rolling_back() {
     assert_eq!(count.failures, Vec::<String>::new(), "of {}", count.answered);
     assert!(count.answered > 100, "{} requests are no load", count.answered);
     let mut versions = [first.as_str(), second.as_str()];
-    versions.sort();
+    versions.sort_unstable();
     assert_eq!(count.versions, versions);
 
     let history = deployment.ok(&["history"]);
@@ -251,6 +251,28 @@ fn a_client_that_is_killed_in_the_middle_blocks_nothing() {
 }
 
 #[test]
+fn an_interrupted_client_stops_waiting_and_the_change_goes_on() {
+    let deployment = Deployment::new();
+    digits_bundle(deployment.path());
+    deployment.ok(&["deploy", "--allow-ungated"]);
+    let mut idle = Connection::open(deployment.port).expect("a connection");
+    idle.predict(false).expect("an answer");
+
+    digits_bundle(deployment.path());
+    let client = deployment
+        .command(&["deploy", "--allow-ungated"])
+        .spawn()
+        .expect("a client");
+    deployment.wait_for("the roll has begun", |status| status["revision"] == 2);
+    signal(client.id(), Signal::INT);
+    let output = client.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("emberline status"), "{errors}");
+    deployment.wait_for("the roll goes on", |status| status["revision"] == 2 && ready(status, 1));
+}
+
+#[test]
 fn a_supervisor_that_is_killed_takes_its_replicas_along_and_deploy_brings_them_back() {
     let deployment = Deployment::new();
     digits_bundle(deployment.path());
@@ -286,9 +308,9 @@ fn a_service_outlives_the_terminal() {
     let (supervisor, replicas) = deployment.processes();
     // A terminal that goes signals the groups of its session; nobody of the service is left there.
     kill_process_group(group, Signal::HUP).expect_err("the group is empty");
-    let supervisor = Pid::from_raw(supervisor as i32);
+    let supervisor = Pid::from_raw(supervisor.cast_signed());
     assert_eq!(getsid(supervisor).ok(), supervisor);
-    assert_eq!(getsid(Pid::from_raw(replicas[0] as i32)).ok(), supervisor);
+    assert_eq!(getsid(Pid::from_raw(replicas[0].cast_signed())).ok(), supervisor);
     signal(deployment.processes().0, Signal::HUP);
     deployment.ask().expect("it answers");
     assert_eq!(deployment.processes().1, replicas);
@@ -387,6 +409,22 @@ fn logs_are_those_of_the_replicas() {
     }
     let output = deployment.run(&["logs", "--replica", "2"]);
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("listening"));
+    let child = deployment.command(&["logs", "-f"]).spawn().expect("a follower");
+    deployment.ok(&["scale", "--replicas", "3"]);
+    wait("the new replica's log", || {
+        deployment.ok(&["logs", "--replica", "3"])["lines"]
+            .as_array()
+            .is_some_and(|lines| !lines.is_empty())
+    });
     let errors = deployment.fails(1, &["logs", "--replica", "7"]);
-    assert!(errors.contains("there are logs of: 1, 2"), "{errors}");
+    assert!(errors.contains("there are logs of: 1, 2, 3"), "{errors}");
+    deployment.ok(&["delete", "--yes"]);
+    let output = child.wait_with_output().expect("it ends with the service");
+    let followed = String::from_utf8_lossy(&output.stdout);
+    for replica in [1, 2, 3] {
+        assert!(
+            followed.contains(&format!("replica-{replica} | listening")),
+            "{followed}"
+        );
+    }
 }

@@ -155,7 +155,7 @@ pub fn wait(what: &str, mut wanted: impl FnMut() -> bool) {
 }
 
 pub fn signal(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(pid as i32).expect("a process");
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a process");
     kill_process(pid, signal).expect("it takes the signal");
 }
 

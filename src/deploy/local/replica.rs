@@ -27,8 +27,9 @@ use crate::deploy::history::seconds_since_1970;
 
 /// Between two questions after a replica's health.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// A replica that leaves a question unanswered for so long is hung.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A replica that leaves a question unanswered for so long is hung. The question waits in the queue with the requests, and
+/// a replica that has much to do must not be killed for it.
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// A replica that was asked to end and is still there is killed after so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
