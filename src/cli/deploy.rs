@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::Context;
 use super::duration::duration;
 use super::output::{Output, ProgressMode, Report, columns, table};
-use crate::bundle::{Evaluation, Store, require_pass};
+use crate::bundle::{Evaluation, Store, Verdict, require_pass};
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::local::Local;
 use crate::deploy::{Events, Request, Service, Target};
@@ -91,6 +91,12 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     } else {
         Some(require_pass(&bundle)?.verdict)
     };
+    if verdict != Some(Verdict::Pass) {
+        context.output.warn(&format!(
+            "the gate of bundle `{}` has not passed; deployed as you ask",
+            bundle.version()
+        ));
+    }
     let replicas = args.replicas.unwrap_or(config.replicas);
     if args.replicas.is_none()
         && let Ok(now) = target.status()
@@ -222,16 +228,16 @@ impl Report for ServiceReport {
                 },
             ),
         ];
-        let mut text = table(&facts);
-        if let Some(trouble) = &service.trouble {
-            text.push_str(&format!(
-                "\n\nlast trouble, with revision {} at {}: {}",
+        let text = table(&facts);
+        match &service.trouble {
+            None => text,
+            Some(trouble) => format!(
+                "{text}\n\nlast trouble, with revision {} at {}: {}",
                 trouble.revision,
                 utc(trouble.at),
                 trouble.reason
-            ));
+            ),
         }
-        text
     }
 }
 

@@ -50,10 +50,10 @@ impl Report for HistoryReport {
             let source = &revision.source;
             let mut outcome = revision.outcome.name().to_owned();
             if let Some(to) = revision.rolled_back_to {
-                outcome.push_str(&format!(", rollback to {to}"));
+                outcome = format!("{outcome}, rollback to {to}");
             }
             if let Some(reason) = &revision.reason {
-                outcome.push_str(&format!(": {reason}"));
+                outcome = format!("{outcome}: {reason}");
             }
             vec![
                 revision.revision.to_string(),

@@ -6,6 +6,9 @@
 //! and says what there is. Either may be killed at any time, and the other one carries on.
 
 mod client;
+mod converge;
+mod listeners;
+mod lock;
 mod log;
 mod plan;
 mod replica;

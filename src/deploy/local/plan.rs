@@ -51,9 +51,9 @@ pub enum Action {
 
 /// The steps towards the goal that can be taken now.
 ///
-/// Replicas of other revisions are replaced one at a time, with one replica more than wanted while it lasts, and an old
-/// one only ends when a new one has taken its place. Where there is nothing to replace, one replica goes ahead of the
-/// others when none is ready yet: what is broken then fails once.
+/// One replica goes ahead of all the others: until it is ready no other is started and none is ended, so that what is
+/// broken fails once and harms nothing. After it, replicas of other revisions are replaced one at a time, with one more
+/// than wanted while it lasts, and an old one only ends when a new one has taken its place.
 pub fn plan(goal: Goal, slots: &[Slot]) -> Vec<Action> {
     let (current, old): (Vec<Slot>, Vec<Slot>) = slots
         .iter()
@@ -63,13 +63,12 @@ pub fn plan(goal: Goal, slots: &[Slot]) -> Vec<Action> {
     let ready = current.iter().filter(|slot| slot.state == State::Ready).count();
     let mut actions: Vec<Action> = surplus(&current, goal.replicas).map(Action::Stop).collect();
 
+    if ready == 0 {
+        actions.extend((current.len()..goal.replicas.min(1)).map(|_| Action::Start));
+        return actions;
+    }
     if old.is_empty() {
-        let wanted = if ready == 0 {
-            goal.replicas.min(1)
-        } else {
-            goal.replicas
-        };
-        actions.extend((current.len()..wanted).map(|_| Action::Start));
+        actions.extend((current.len()..goal.replicas).map(|_| Action::Start));
         return actions;
     }
 
@@ -350,8 +349,11 @@ mod tests {
     fn a_roll_that_also_scales_keeps_the_smaller_number_ready() {
         for (before, after) in [(1, 4), (4, 1), (2, 3)] {
             let mut world = World::with(1, before);
+            world.step(goal(2, after), State::Ready);
+            assert_eq!(world.log, [Action::Start], "the first goes ahead");
             world.settle(goal(2, after));
             assert_eq!(world.least_ready, (before as usize).min(after), "{before} to {after}");
+            assert!(world.most <= (before as usize).max(after) + 1, "{before} to {after}");
         }
     }
 

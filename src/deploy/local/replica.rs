@@ -27,8 +27,9 @@ use crate::deploy::history::seconds_since_1970;
 
 /// Between two questions after a replica's health.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// A replica that leaves a question unanswered for so long is hung.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A replica that leaves a question unanswered for so long is hung. The question waits in the queue with the requests, and
+/// a replica that has much to do must not be killed for it.
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// A replica that was asked to end and is still there is killed after so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -148,6 +149,9 @@ impl Replica {
         match word {
             "ready" if self.state == State::Starting => {
                 let took = self.since.elapsed();
+                if took > self.start_timeout() {
+                    return None;
+                }
                 self.enter(State::Ready);
                 Some(format!("is ready after {} ms", took.as_millis()))
             }
@@ -173,7 +177,7 @@ impl Replica {
     pub fn check(&mut self) -> Option<String> {
         let state = self.state;
         let since = self.since;
-        let start_timeout = Duration::from_millis(self.release.start_timeout_ms);
+        let start_timeout = self.start_timeout();
         let process = self.process.as_mut()?;
         let reason = match state {
             // One that says that it is ill is worse than none.
@@ -303,6 +307,10 @@ impl Replica {
             since: self.started_at,
             requests: self.counted,
         }
+    }
+
+    fn start_timeout(&self) -> Duration {
+        Duration::from_millis(self.release.start_timeout_ms)
     }
 
     fn enter(&mut self, state: State) {

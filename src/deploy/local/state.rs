@@ -1,20 +1,20 @@
 //! The files of a local deployment, in `.emberline/local/`: what is wanted (written by the client), what there is
-//! (written by the supervisor), the revisions, the locks and the logs.
+//! (written by the supervisor), the revisions and the logs.
 //!
-//! Each is replaced whole, so that a reader never sees half of one. Locks are the kernel's: they end with the process
-//! that holds them.
+//! Each is replaced whole, so that a reader never sees half of one.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::lock::{self, ClientLock};
 use crate::deploy::history::{self, Revision};
-use crate::deploy::{DeployError, Instance, Phase, Trouble};
+use crate::deploy::{Instance, Phase, Trouble};
 use crate::files;
 use crate::problem::Problem;
 
@@ -71,20 +71,6 @@ pub struct Status {
 #[derive(Clone, Debug)]
 pub struct StateFolder {
     folder: PathBuf,
-}
-
-/// The right to change the deployment; given back when dropped.
-#[derive(Debug)]
-pub struct ClientLock {
-    _file: File,
-}
-
-/// What the lock's file says of who holds it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Holder {
-    pid: u32,
-    command: String,
-    since: u64,
 }
 
 impl StateFolder {
@@ -200,71 +186,6 @@ impl StateFolder {
         Ok(())
     }
 
-    /// Takes the right to change the deployment `name`, for the command `command`.
-    ///
-    /// # Errors
-    ///
-    /// [`DeployError::Locked`] when another process has it.
-    pub fn lock(&self, name: &str, command: &str) -> Result<ClientLock> {
-        let path = self.folder.join("lock");
-        files::create_folder(&self.folder)?;
-        let mut file = open(&path).map_err(|error| files::cannot_write(&path, &error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = holder(&mut file).map_or_else(String::new, |holder| {
-                    format!(
-                        " (`{}`, process {}, for {} s)",
-                        holder.command,
-                        holder.pid,
-                        history::seconds_since_1970().saturating_sub(holder.since)
-                    )
-                });
-                let locked = DeployError::Locked {
-                    name: name.to_owned(),
-                    holder,
-                };
-                return Err(anyhow::Error::from(
-                    Problem::new("one command at a time may change it").hint("wait for it to end, then try again"),
-                )
-                .context(locked));
-            }
-            Err(TryLockError::Error(error)) => return Err(error).context(format!("cannot lock `{}`", path.display())),
-        }
-        let holder = Holder {
-            pid: std::process::id(),
-            command: command.to_owned(),
-            since: history::seconds_since_1970(),
-        };
-        rewrite(&mut file, &holder).map_err(|error| files::cannot_write(&path, &error))?;
-        Ok(ClientLock { _file: file })
-    }
-
-    /// Makes this process the supervisor for as long as the file is held; nothing when there is one.
-    ///
-    /// # Errors
-    ///
-    /// When the lock's file cannot be opened.
-    pub fn hold_supervisor(&self) -> Result<Option<File>> {
-        let path = self.supervisor_lock();
-        let file = open(&path).map_err(|error| files::cannot_write(&path, &error))?;
-        // A client that asks whether there is a supervisor holds the lock for an instant.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while file.try_lock().is_err() {
-            if Instant::now() > deadline {
-                return Ok(None);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(Some(file))
-    }
-
-    /// Whether a supervisor lives.
-    pub fn supervised(&self) -> bool {
-        File::open(self.supervisor_lock())
-            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-    }
-
     /// Removes all but the lock, which is held.
     ///
     /// # Errors
@@ -275,7 +196,7 @@ impl StateFolder {
             let path = entry.path();
             let removed = match entry.file_type() {
                 Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
-                _ if entry.file_name() == "lock" => Ok(()),
+                _ if entry.file_name() == lock::CLIENT => Ok(()),
                 _ => fs::remove_file(&path),
             };
             removed.map_err(|error| files::cannot_write(&path, &error))?;
@@ -308,10 +229,6 @@ impl StateFolder {
         self.folder.join("spec.json")
     }
 
-    fn supervisor_lock(&self) -> PathBuf {
-        self.folder.join("supervisor.lock")
-    }
-
     fn revision_path(&self, revision: u64) -> PathBuf {
         self.folder.join("revisions").join(format!("{revision:09}.json"))
     }
@@ -326,28 +243,6 @@ impl StateFolder {
             .filter(|path| path.extension().is_some_and(|found| found == extension))
             .collect()
     }
-}
-
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-}
-
-fn holder(file: &mut File) -> Option<Holder> {
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
-}
-
-fn rewrite(file: &mut File, holder: &Holder) -> std::io::Result<()> {
-    let text = serde_json::to_vec(holder)?;
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(&text)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
@@ -377,34 +272,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateFolder::new(&folder.path().join("local"));
         (folder, state)
-    }
-
-    #[test]
-    fn one_client_at_a_time_and_the_other_learns_who() {
-        let (_keep, state) = folder();
-        let held = state.lock("digits", "emberline deploy").expect("free");
-        let error = state.lock("digits", "emberline scale").expect_err("held");
-        let locked = error.downcast_ref::<DeployError>().expect("typed");
-        assert_eq!(locked.exit_code(), 6);
-        let pid = std::process::id();
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("(`emberline deploy`, process {pid}"))
-        );
-        drop(held);
-        state.lock("digits", "emberline scale").expect("free again");
-    }
-
-    #[test]
-    fn a_supervisor_is_seen_for_as_long_as_it_holds_its_lock() {
-        let (_keep, state) = folder();
-        assert!(!state.supervised());
-        fs::create_dir(state.path()).expect("folder");
-        let held = state.hold_supervisor().expect("lock").expect("no other");
-        assert!(state.supervised());
-        drop(held);
-        assert!(!state.supervised());
     }
 
     #[test]

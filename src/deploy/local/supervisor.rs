@@ -3,9 +3,6 @@
 //! It is one loop over one thread, beside a thread for each replica's channel. What it should do it reads from the spec,
 //! so it needs no client to be there; when the spec is gone it drains its replicas and ends.
 
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
+use super::listeners::{self, Listeners};
 use super::log::Journal;
 use super::plan::{Action, Rollout, Slot, plan};
 use super::replica::{Message, Replica};
-use super::state::{Release, Spec, StateFolder, Status};
+use super::state::{Spec, StateFolder, Status};
 use crate::deploy::Trouble;
 use crate::deploy::history::{Outcome, seconds_since_1970};
 
@@ -27,8 +25,6 @@ const TICK: Duration = Duration::from_millis(50);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How long replicas of a supervisor that was killed may take to let go of the port.
 const PORT_WAIT: Duration = Duration::from_secs(40);
-/// Connections that wait to be accepted while replicas are busy.
-const BACKLOG: i32 = 1024;
 /// Lines of a replica's log that are told when it fails.
 const TOLD_LINES: usize = 20;
 /// Logs of replicas that are gone which are kept.
@@ -65,7 +61,7 @@ struct Supervisor {
     journal: Journal,
     rollout: Rollout,
     stamp: Option<(SystemTime, u64)>,
-    listeners: BTreeMap<(String, u16), TcpListener>,
+    listeners: Listeners,
     replicas: Vec<Replica>,
     next: u32,
     trouble: Option<Trouble>,
@@ -73,8 +69,6 @@ struct Supervisor {
     /// Not before then, because the disk did not take it.
     tell_at: Instant,
     counted: Instant,
-    /// Until when a port in use may be in use by replicas that are about to end.
-    patience: Instant,
     sender: Sender<Message>,
     messages: Receiver<Message>,
 }
@@ -83,6 +77,7 @@ impl Supervisor {
     fn new(state: StateFolder, spec: Spec) -> Result<Self> {
         let mut journal = Journal::open(&state.supervisor_log());
         journal.line(&format!("supervisor {} of `{}` begins", std::process::id(), spec.name));
+        journal.line(&wanted(&spec));
         // One that was killed may have left replicas behind, which end by themselves.
         let abandoned = state
             .status()
@@ -97,14 +92,13 @@ impl Supervisor {
             state,
             journal,
             rollout: Rollout::new(spec),
-            listeners: BTreeMap::new(),
+            listeners: Listeners::new(patience),
             replicas: Vec::new(),
             next: 1,
             trouble: None,
             told: None,
             tell_at: Instant::now(),
             counted: Instant::now(),
-            patience: Instant::now() + patience,
             sender,
             messages,
         })
@@ -163,17 +157,7 @@ impl Supervisor {
         }
         match self.state.spec() {
             Ok(Some(spec)) => {
-                let Release {
-                    revision,
-                    version,
-                    replicas,
-                    host,
-                    port,
-                    ..
-                } = &spec.release;
-                self.journal.line(&format!(
-                    "wanted: {replicas} of revision {revision} (version {version}) on {host}:{port}"
-                ));
+                self.journal.line(&wanted(&spec));
                 self.stamp = Some(stamp);
                 self.trouble = None;
                 self.rollout.change(spec);
@@ -264,11 +248,9 @@ impl Supervisor {
             let _ = std::fs::remove_file(path.with_extension("log.1"));
             let _ = std::fs::remove_file(path);
         }
-        let target = self.rollout.target();
-        self.listeners.retain(|address, _| {
-            let serves = |release: &Release| (&release.host, release.port) == (&address.0, address.1);
-            target.is_some_and(serves) || self.replicas.iter().any(|replica| serves(&replica.release))
-        });
+        let replicas = self.replicas.iter().map(|replica| &*replica.release);
+        let releases: Vec<_> = replicas.chain(self.rollout.target()).collect();
+        self.listeners.keep(&releases);
     }
 
     fn check(&mut self) {
@@ -337,10 +319,10 @@ impl Supervisor {
             return;
         };
         let release = Arc::clone(&self.replicas[index].release);
-        let listener = match self.listener(&release.host, release.port) {
+        let listener = match self.listeners.socket(&release) {
             Ok(listener) => listener,
             Err(error) => {
-                let (cause, hint) = cannot_listen(&release, &error);
+                let (cause, hint) = listeners::explain(&release, &error);
                 self.died(index, cause, hint);
                 return;
             }
@@ -361,27 +343,6 @@ impl Supervisor {
         }
     }
 
-    /// The socket that listens there, opened when it is needed for the first time.
-    fn listener(&mut self, host: &str, port: u16) -> io::Result<TcpListener> {
-        let address = (host.to_owned(), port);
-        if let Some(listener) = self.listeners.get(&address) {
-            return listener.try_clone();
-        }
-        let listener = loop {
-            match TcpListener::bind((host, port)) {
-                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < self.patience => {
-                    std::thread::sleep(TICK);
-                }
-                other => break other?,
-            }
-        };
-        // The standard library's queue is short for a service whose replicas may all be restarting.
-        rustix::net::listen(&listener, BACKLOG)?;
-        let shared = listener.try_clone()?;
-        self.listeners.insert(address, listener);
-        Ok(shared)
-    }
-
     fn stop_all(&mut self) {
         for replica in self.replicas.iter_mut().filter(|replica| !replica.is_stopping()) {
             replica.stop();
@@ -392,7 +353,7 @@ impl Supervisor {
     fn drain(mut self) {
         self.stop_all();
         // With the last replica the port is closed.
-        self.listeners.clear();
+        self.listeners.close();
         while !self.replicas.is_empty() {
             self.listen_to_replicas();
             self.check();
@@ -447,23 +408,10 @@ impl Supervisor {
     }
 }
 
-/// What to say when the port cannot be had.
-fn cannot_listen(release: &Release, error: &io::Error) -> (String, Option<String>) {
-    let (host, port) = (&release.host, release.port);
-    let what = format!("cannot listen on `{host}:{port}`");
-    match error.kind() {
-        ErrorKind::AddrInUse => (
-            format!("{what}: the port is in use"),
-            Some("choose another one with `--port`, or end what listens there".into()),
-        ),
-        ErrorKind::PermissionDenied => (
-            format!("{what}: ports below 1024 are for the administrator"),
-            Some("choose a higher one with `--port`".into()),
-        ),
-        ErrorKind::AddrNotAvailable => (
-            format!("{what}: this machine has no such address"),
-            Some("choose one that it has with `--host`: `127.0.0.1`, or `0.0.0.0` for all".into()),
-        ),
-        _ => (format!("{what}: {error}"), None),
-    }
+fn wanted(spec: &Spec) -> String {
+    let release = &spec.release;
+    format!(
+        "wanted: {} of revision {} (version {}) on {}:{}",
+        release.replicas, release.revision, release.version, release.host, release.port
+    )
 }
