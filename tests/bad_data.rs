@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
-use assert_cmd::Command;
+use std::process::Command;
 use tempfile::TempDir;
 
 const TABLE: &str = "name: bad\ndata: {source: csv, file: t.csv, label: kind}\n";

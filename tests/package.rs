@@ -1,18 +1,18 @@
 //! `emberline package`, the real binary: what it writes, and what it refuses.
 
 mod fixture;
+mod tool;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
-use assert_cmd::assert::Assert;
 use emberline::bundle::{Bundle, Evaluation, Verdict, WEIGHTS, evaluation_path};
 use emberline::files;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tool::{Ran, emberline, ran};
 
 /// A project with one bundle and a runtime that could run in an empty image.
 struct Fixture {
@@ -46,37 +46,25 @@ impl Fixture {
         self.path().join(".emberline/images").join(name)
     }
 
-    fn package(&self, arguments: &[&str]) -> Assert {
-        Command::new(env!("CARGO_BIN_EXE_emberline"))
-            .arg("package")
+    fn package(&self, arguments: &[&str]) -> Ran {
+        ran(emberline(self.path(), &["package"])
             .arg(self.path())
             .args(arguments)
-            .env("EMBERLINE_RUNTIME", self.path().join("runtime"))
-            .env_remove("SOURCE_DATE_EPOCH")
-            .assert()
+            .env("EMBERLINE_RUNTIME", self.path().join("runtime")))
     }
 
     /// The result of `-o json`.
     fn package_json(&self, arguments: &[&str]) -> Value {
         let mut all = vec!["-o", "json"];
         all.extend(arguments);
-        serde_json::from_str(&stdout(&self.package(&all).success())).expect("JSON")
+        self.package(&all).success().json()
     }
 
     /// Asserts that packaging ends with `code` and an error that holds `text`, and writes nothing.
     fn refused(&self, arguments: &[&str], code: i32, text: &str) {
-        let assert = self.package(arguments).code(code).stdout("");
-        assert!(stderr(&assert).contains(text), "{}", stderr(&assert));
+        self.package(arguments).code(code).says(&[text]);
         assert!(!self.layout().exists());
     }
-}
-
-fn stdout(assert: &Assert) -> String {
-    String::from_utf8(assert.get_output().stdout.clone()).expect("text")
-}
-
-fn stderr(assert: &Assert) -> String {
-    String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
 }
 
 /// A bundle with random weights, different each time, which is then the newest of the project.
@@ -127,11 +115,11 @@ fn unpack(archive: impl Read) -> BTreeMap<String, (u32, Vec<u8>)> {
 fn stdout_is_the_reference_alone() {
     let fixture = Fixture::new(Some(Verdict::Pass));
     let expected = format!("digits:{}\n", fixture.bundle.version());
-    fixture.package(&[]).success().stdout(expected);
+    assert_eq!(fixture.package(&[]).success().stdout, expected);
     let expected = format!("registry.example.com/team/digits:{}\n", fixture.bundle.version());
     let arguments = ["--repository", "registry.example.com/team/digits", "--quiet"];
-    let assert = fixture.package(&arguments).success().stdout(expected);
-    assert_eq!(stderr(&assert), "");
+    let ran = fixture.package(&arguments).success();
+    assert_eq!((ran.stdout, ran.stderr), (expected, String::new()));
 }
 
 #[test]
@@ -197,11 +185,7 @@ fn the_same_bundle_is_the_same_image() {
     let fixture = Fixture::new(Some(Verdict::Pass));
     let first = fixture.package_json(&[]);
     let second = fixture.package(&[]).success();
-    assert!(
-        stderr(&second).contains("holds this image already"),
-        "{}",
-        stderr(&second)
-    );
+    assert!(second.stderr.contains("holds this image already"), "{}", second.stderr);
     let elsewhere = fixture.path().join("elsewhere");
     let third = fixture.package_json(&["--to", elsewhere.to_str().expect("path")]);
     assert_eq!(first["digest"], third["digest"]);
@@ -221,16 +205,14 @@ fn the_same_bundle_is_the_same_image() {
 fn the_times_are_what_source_date_epoch_says() {
     let fixture = Fixture::new(Some(Verdict::Pass));
     let package = |epoch: &str| {
-        Command::new(env!("CARGO_BIN_EXE_emberline"))
-            .args(["package", "-o", "json", "--runtime"])
-            .arg(fixture.path().join("runtime"))
-            .arg(fixture.path())
-            .env("SOURCE_DATE_EPOCH", epoch)
-            .assert()
+        ran(
+            emberline(fixture.path(), &["package", "-o", "json", "--runtime", "runtime"])
+                .env("SOURCE_DATE_EPOCH", epoch),
+        )
     };
     let default = fixture.package_json(&[]);
-    assert_eq!(parse(&package("0").get_output().stdout)["digest"], default["digest"]);
-    let later = parse(&package("86400").get_output().stdout);
+    assert_eq!(package("0").json()["digest"], default["digest"]);
+    let later = package("86400").json();
     assert_ne!(later["digest"], default["digest"]);
     // The image of another time took the place of the first.
     let index = parse(&fs::read(fixture.layout().join("index.json")).expect("index"));
@@ -244,7 +226,7 @@ fn the_times_are_what_source_date_epoch_says() {
         4
     );
     let refused = package("yesterday").code(2);
-    assert!(stderr(&refused).contains("SOURCE_DATE_EPOCH is `yesterday`"));
+    assert!(refused.stderr.contains("SOURCE_DATE_EPOCH is `yesterday`"));
 }
 
 #[test]
@@ -284,7 +266,7 @@ fn only_a_passed_gate_is_packaged() {
         let fixture = Fixture::new(verdict);
         fixture.refused(&[], 3, hint);
         let assert = fixture.package(&["--allow-ungated"]).success();
-        assert!(stderr(&assert).contains("warning:"), "{}", stderr(&assert));
+        assert!(assert.stderr.contains("warning:"), "{}", assert.stderr);
         let label = fixture.package_json(&["--allow-ungated"])["digest"].clone();
         let manifest = parse(&blob(&fixture.layout(), &label));
         let expected = verdict.map_or("unevaluated", Verdict::name);

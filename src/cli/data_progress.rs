@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use indicatif::ProgressBar;
 
-use super::output::Output;
+use super::output::{Output, ProgressMode};
 use crate::data::Event;
 
 /// Draws downloads as a bar and tells the rest in lines.
@@ -22,6 +22,10 @@ impl<'a> DataProgress<'a> {
     }
 
     pub(super) fn show(&self, event: &Event) {
+        if self.output.progress_mode() == ProgressMode::Json {
+            self.output.event(event);
+            return;
+        }
         match event {
             Event::Drawing { count } => self.output.note(&format!("drawing {count} digits")),
             Event::LeftOut { file, rows } => self.output.warn(&format!(

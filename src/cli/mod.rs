@@ -33,14 +33,18 @@ pub use context::Context;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser};
+use clap::builder::{FalseyValueParser, OsStr, Resettable};
+use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use error::Failure;
 use output::Output;
 
 /// Parses the command line, runs the command, prints its report or its error, and gives the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+    {
         Ok(cli) => cli,
         Err(error) => {
             // clap's own printing: help on stdout with code 0, mistakes on stderr with code 2.
@@ -57,9 +61,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The command tree, for the generated reference, man pages and completions.
+/// The command tree: what parses, and what the generated reference, man pages and completions are made from.
 pub fn command() -> clap::Command {
-    Cli::command()
+    environment(Cli::command())
+}
+
+/// Reads the environment as the server does: a switch is on unless its variable says no (`EMBERLINE_QUIET=1`), and an
+/// empty variable says nothing.
+fn environment(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(environment).mut_args(|argument| {
+        let argument = match argument.get_action() {
+            ArgAction::SetTrue => argument.value_parser(FalseyValueParser::new()),
+            _ => argument,
+        };
+        let value = argument.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) {
+            argument.env(Resettable::<OsStr>::Reset)
+        } else {
+            argument
+        }
+    })
 }
 
 fn dispatch(command: &Command, context: &Context) -> Result<()> {

@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::json;
 
 use super::args::Global;
 
@@ -150,14 +151,16 @@ impl Output {
 
     /// A line on stderr, for a person.
     pub fn note(&self, text: &str) {
-        if !self.quiet && self.progress != ProgressMode::Json {
+        if matches!(self.progress, ProgressMode::Tty | ProgressMode::Plain) {
             self.stderr(text);
         }
     }
 
-    /// A line on stderr that begins with `warning:`.
+    /// A line on stderr that begins with `warning:`, or the event `warning`.
     pub fn warn(&self, text: &str) {
-        if !self.quiet {
+        if self.progress == ProgressMode::Json {
+            self.event(&json!({ "event": "warning", "message": text }));
+        } else if !self.quiet {
             let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
             self.stderr(&format!("{style}warning:{style:#} {text}"));
         }
@@ -172,8 +175,13 @@ impl Output {
         }
     }
 
-    /// The error that ends a command: its message, its causes, its hints.
+    /// The error that ends a command: its message, its causes, its hints; or the event `error`.
     pub(super) fn error(&self, lines: &[String], hints: &[String]) {
+        if self.progress == ProgressMode::Json {
+            let (message, causes) = lines.split_first().unzip();
+            self.event(&json!({ "event": "error", "message": message, "causes": causes, "hints": hints }));
+            return;
+        }
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
         for (index, line) in lines.iter().enumerate() {

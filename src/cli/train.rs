@@ -1,7 +1,7 @@
 //! `emberline train`.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Context;
 use super::data_progress::DataProgress;
 use super::error::Failure;
-use super::output::{Output, ProgressMode, Report, percent, table};
+use super::output::{Output, Report, percent, table};
 use crate::bundle::Store;
 use crate::data;
 use crate::files;
@@ -251,8 +251,16 @@ impl Run {
             .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
             .max()
             .unwrap_or(0);
-        let folder = runs.join(format!("{:04}", last + 1));
-        files::create_folder(&folder)?;
+        let mut folder = runs.clone();
+        for number in last + 1.. {
+            folder = runs.join(format!("{number:04}"));
+            match std::fs::create_dir(&folder) {
+                // Another training took the number meanwhile.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(files::cannot_write(&folder, &error)),
+                Ok(()) => break,
+            }
+        }
         let path = folder.join("metrics.jsonl");
         let metrics = File::create(&path).map_err(|error| files::cannot_write(&path, &error))?;
         Ok(Self { folder, metrics })
@@ -338,10 +346,10 @@ impl<'a> Drawing<'a> {
                     report.seconds,
                     report.samples_per_second,
                 );
-                if self.output.progress_mode() == ProgressMode::Tty {
-                    self.bar.println(line);
-                } else {
+                if self.bar.is_hidden() {
                     self.output.note(&line);
+                } else {
+                    self.bar.println(line);
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::Value;
+use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 
 use super::{Config, FILE, Project};
 use crate::problem::Problem;
@@ -20,15 +21,15 @@ pub fn load(folder: &Path, destination: Option<&str>) -> Result<Project> {
     } else {
         (folder.to_owned(), folder.join(FILE))
     };
-    let base = read(&file)?.ok_or_else(|| {
+    let base = read(plain(&file))?.ok_or_else(|| {
         Problem::new(format!("no `{FILE}` in `{}`", display(&folder)))
             .hint("`emberline init NAME` writes a project; or give the project's folder as the argument")
     })?;
     let mut merged = base.value;
     let mut files = vec![base.path];
     if let Some(destination) = destination {
-        let path = folder.join(format!("emberline.{destination}.yaml"));
-        let overlay = read(&path)?.ok_or_else(|| {
+        let path = plain(&folder.join(format!("emberline.{destination}.yaml")));
+        let overlay = read(path.clone())?.ok_or_else(|| {
             Problem::new(format!("no `{}` for destination `{destination}`", path.display()))
                 .hint("an overlay holds the keys that differ; leave out -d to use `emberline.yaml` alone")
         })?;
@@ -44,45 +45,78 @@ pub fn load(folder: &Path, destination: Option<&str>) -> Result<Project> {
     Ok(Project { folder, config })
 }
 
-/// One file, with the values as written.
+/// One file, with the keys that are written in it.
 struct Document {
     path: PathBuf,
     value: Value,
 }
 
 /// Reads a file and checks its keys and types, so that a mistake is reported at its own line; `None` when there is none.
-fn read(path: &Path) -> Result<Option<Document>> {
-    let text = match std::fs::read_to_string(path) {
+fn read(path: PathBuf) -> Result<Option<Document>> {
+    let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(Problem::new(format!("cannot read `{}`: {error}", path.display())).into());
         }
     };
-    serde_saphyr::from_str::<Config>(&text).map_err(|error| mistake(path, &text, &error))?;
-    let value = serde_saphyr::from_str::<Value>(&text).map_err(|error| mistake(path, &text, &error))?;
-    let value = if value.is_null() {
-        Value::Object(serde_json::Map::new())
+    let written: Value = serde_saphyr::from_str(&text).map_err(|error| mistake(&path, &text, &error))?;
+    if !(written.is_object() || written.is_null()) {
+        return Err(Problem::new(format!("{}: {}", path.display(), expected("mapping start"))).into());
+    }
+    let typed: Config = if written.is_null() {
+        Config::default()
     } else {
-        value
+        serde_saphyr::from_str(&text).map_err(|error| mistake(&path, &text, &error))?
     };
-    Ok(Some(Document {
-        path: path.to_owned(),
-        value,
-    }))
+    let value = as_written(&written, serde_json::to_value(typed)?);
+    Ok(Some(Document { path, value }))
 }
 
-/// The reader's message, the line that it is about, and the nearest key or value when one was unknown.
-fn mistake(path: &Path, text: &str, error: &serde_saphyr::Error) -> anyhow::Error {
-    let error = error.without_snippet();
-    let message = error.to_string();
+/// What `typed` says of the keys that are `written`: a name that looks like a number stays a name, a section with nothing
+/// in it says nothing.
+fn as_written(written: &Value, typed: Value) -> Value {
+    match (written, typed) {
+        (Value::Object(written), Value::Object(typed)) => typed
+            .into_iter()
+            .filter_map(|(key, value)| {
+                let value = as_written(written.get(&key)?, value);
+                Some((key, value))
+            })
+            .collect(),
+        (Value::Null, Value::Object(_)) => Value::Object(serde_json::Map::new()),
+        (_, typed) => typed,
+    }
+}
+
+/// The mistake in words, the line that it is on, and the nearest key or value when one was unknown.
+fn mistake(path: &Path, text: &str, error: &Error) -> anyhow::Error {
+    let error = match error.without_snippet() {
+        Error::AliasError { error, .. } => error.without_snippet(),
+        error => error,
+    };
+    let (message, near) = match error {
+        Error::SerdeUnknownField { field, expected, .. } => (
+            format!("unknown key `{field}`, expected one of {}", expected.join(", ")),
+            nearest(field, expected),
+        ),
+        Error::SerdeUnknownVariant { variant, expected, .. } => (
+            format!("unknown value `{variant}`, expected one of {}", expected.join(", ")),
+            nearest(variant, expected),
+        ),
+        Error::DuplicateMappingKey { key: Some(key), .. } => (format!("key `{key}` is there twice"), None),
+        Error::MultipleDocuments { .. } => ("a second document begins here, and a project has one".into(), None),
+        Error::Unexpected { expected: what, .. } | Error::InvalidScalar { ty: what, .. } => (expected(what), None),
+        Error::SerdeInvalidLength { len, expected, .. } => {
+            let expected = expected.replace("a tuple of size", "a list of");
+            (format!("{len} values, expected {expected}"), None)
+        }
+        Error::NonFiniteFloat { value, .. } => (format!("`{value}` is no finite number"), None),
+        other => (UserMessageFormatter.format_message(other).into_owned(), None),
+    };
     let Some(location) = error.location() else {
         return Problem::new(format!("{}: {message}", path.display())).into();
     };
-    // The message ends with its place, which stands in front here.
-    let message = message
-        .rsplit_once(" at line ")
-        .map_or(message.as_str(), |(message, _)| message);
     let line = location.line() as usize;
     let column = location.column() as usize;
     let source = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
@@ -91,27 +125,33 @@ fn mistake(path: &Path, text: &str, error: &serde_saphyr::Error) -> anyhow::Erro
         path.display(),
         " ".repeat(column.saturating_sub(1))
     ));
-    match nearest(message) {
+    match near {
         Some(name) => problem.hint(format!("did you mean `{name}`?")).into(),
         None => problem.into(),
     }
 }
 
+/// What the reader would have liked to see, for a person.
+fn expected(what: &str) -> String {
+    let what = match what {
+        "mapping start" => "keys with values, `key: value`",
+        "sequence start" => "a list, `[a, b]`",
+        "floating point" => "a number",
+        "u16" => "a whole number from 0 to 65535",
+        "u64" => "a whole number, 0 or more",
+        other => other,
+    };
+    format!("expected {what}")
+}
+
 /// The expected name that is most like the unknown one, if any is like it.
-fn nearest(message: &str) -> Option<String> {
-    let unknown = message
-        .strip_prefix("unknown field `")
-        .or_else(|| message.strip_prefix("unknown variant `"))?;
-    let (unknown, rest) = unknown.split_once('`')?;
-    let (_, expected) = rest.split_once("expected ")?;
+fn nearest(unknown: &str, expected: &[&'static str]) -> Option<&'static str> {
     expected
-        .trim_start_matches("one of ")
-        .split(", ")
-        .map(|name| name.trim_matches('`'))
-        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .iter()
+        .map(|name| (strsim::jaro_winkler(unknown, name), *name))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name.to_owned())
+        .map(|(_, name)| name)
 }
 
 /// Lays `over` on `base`: mappings key by key, everything else as a whole.
@@ -124,6 +164,11 @@ fn merge(base: &mut Value, over: Value) {
         }
         (base, over) => *base = over,
     }
+}
+
+/// The path as a person would write it: without `./` in front.
+fn plain(path: &Path) -> PathBuf {
+    path.strip_prefix(".").unwrap_or(path).to_owned()
 }
 
 fn display(folder: &Path) -> String {
@@ -140,4 +185,33 @@ fn names(files: &[PathBuf]) -> String {
         .map(|file| file.display().to_string())
         .collect::<Vec<_>>()
         .join(" with ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_written_keys_are_laid_over_and_mappings_go_key_by_key() {
+        let typed = json!({"a": {"x": "1", "y": 2}, "b": [1], "c": {"z": 3}});
+        let over = as_written(&json!({"a": {"x": 1}, "b": [1], "c": null}), typed);
+        assert_eq!(over, json!({"a": {"x": "1"}, "b": [1], "c": {}}));
+        let mut base = json!({"a": {"x": "0", "y": 0}, "b": [5, 6], "c": {"z": 0}});
+        merge(&mut base, over);
+        assert_eq!(base, json!({"a": {"x": "1", "y": 0}, "b": [1], "c": {"z": 0}}));
+    }
+
+    #[test]
+    fn the_nearest_name_must_be_near() {
+        assert_eq!(nearest("epoch", &["seed", "epochs"]), Some("epochs"));
+        assert_eq!(nearest("zzz", &["seed", "epochs"]), None);
+    }
+
+    #[test]
+    fn a_path_loses_its_dot() {
+        assert_eq!(plain(Path::new("./emberline.yaml")), Path::new("emberline.yaml"));
+        assert_eq!(plain(Path::new("a/./b")), Path::new("a/b"));
+        assert_eq!(plain(Path::new("/a")), Path::new("/a"));
+    }
 }

@@ -12,7 +12,7 @@ pub use resolve::check_name;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::preprocess::{Missing, Normalise};
 
@@ -47,19 +47,35 @@ pub struct Config {
     /// Name of the model: of its service, its image and its route.
     pub name: String,
     /// Where the labelled data comes from.
+    #[serde(deserialize_with = "or_default")]
     pub data: DataConfig,
     /// What is done to the inputs.
+    #[serde(deserialize_with = "or_default")]
     pub preprocess: PreprocessConfig,
     /// The network.
+    #[serde(deserialize_with = "or_default")]
     pub model: NetworkConfig,
     /// How it is trained.
+    #[serde(deserialize_with = "or_default")]
     pub train: TrainConfig,
     /// What it is measured on, and what it must reach.
+    #[serde(deserialize_with = "or_default")]
     pub evaluate: EvaluateConfig,
     /// The image.
+    #[serde(deserialize_with = "or_default")]
     pub package: PackageConfig,
     /// The running service.
+    #[serde(deserialize_with = "or_default")]
     pub deploy: DeployConfig,
+}
+
+/// A section whose keys are all commented out is there and has no value: all of it is as by default.
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// `data`, and `data` of an evaluation slice.
@@ -190,8 +206,10 @@ impl Default for TrainConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
     /// More labelled data, each measured on its own.
+    #[serde(deserialize_with = "or_default")]
     pub slices: Vec<SliceConfig>,
     /// What must be reached.
+    #[serde(deserialize_with = "or_default")]
     pub gate: GateConfig,
 }
 
@@ -202,6 +220,7 @@ pub struct SliceConfig {
     /// Name in the report and in the gate.
     pub name: String,
     /// Where its data comes from.
+    #[serde(deserialize_with = "or_default")]
     pub data: DataConfig,
 }
 
@@ -218,6 +237,7 @@ pub struct GateConfig {
     /// Greatest expected calibration error on the test set, 0 to 1.
     pub calibration_error: Option<f64>,
     /// Least accuracy on each slice, by its name.
+    #[serde(deserialize_with = "or_default")]
     pub slices: BTreeMap<String, f64>,
 }
 

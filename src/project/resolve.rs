@@ -69,6 +69,13 @@ impl Config {
                 ));
             }
         }
+        if let Some(loss) = gate.loss
+            && loss < 0.0
+        {
+            return Err(format!(
+                "`evaluate.gate` asks for `loss: {loss}`, and a loss is 0 or more"
+            ));
+        }
         at_least_one("deploy.replicas", self.deploy.replicas)
     }
 }
@@ -85,6 +92,16 @@ impl NetworkConfig {
             return Err(format!(
                 "`model.dropout` is `{dropout}`, and must be 0 or more and below 1"
             ));
+        }
+        let sizes = [
+            ("hidden", self.hidden.as_deref()),
+            ("filters", self.filters.as_ref().map(<[usize; 2]>::as_slice)),
+        ];
+        if let Some((key, _)) = sizes
+            .iter()
+            .find(|(_, sizes)| sizes.is_some_and(|sizes| sizes.contains(&0)))
+        {
+            return Err(format!("`model.{key}` has a size of 0, and takes 1 or more"));
         }
         match self.kind {
             ModelKind::Mlp => {

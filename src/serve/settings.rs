@@ -164,6 +164,8 @@ impl Request {
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self> {
         let mut settings = Settings::default();
+        // An empty variable says nothing.
+        let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
         let mut bundle = environment("EMBERLINE_BUNDLE").map(PathBuf::from);
         for flag in &FLAGS {
             let variable = flag.variable();
@@ -262,7 +264,7 @@ fn number<N: FromStr>(text: &str) -> Result<N, String> {
         .map_err(|_| format!("`{text}` is no whole number that fits"))
 }
 
-/// As clap reads a switch from the environment.
+/// As clap reads a switch from the environment, with its `FalseyValueParser`.
 fn truth(text: &str) -> bool {
     !matches!(
         text.to_lowercase().as_str(),
@@ -384,6 +386,11 @@ mod tests {
         assert_eq!(read.idle_grace, Duration::from_millis(500));
         assert_eq!(settings(&["b"], &environment).port, 7);
         assert_eq!(settings(&["b"], &[]).port, 5000);
+        assert_eq!(
+            settings(&["b"], &[("EMBERLINE_PORT", "")]).port,
+            5000,
+            "an empty variable says nothing"
+        );
         assert!(!settings(&["b"], &[("EMBERLINE_ALLOW_PUBLIC", "false")]).allow_public);
     }
 
