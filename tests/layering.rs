@@ -67,13 +67,13 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn arrows_point_down() {
     let allowed: BTreeMap<&str, &[&str]> = ROOMS.into_iter().collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&root, &mut files);
+    sources(&source, &mut files);
     assert!(files.len() > 20, "the scan found only {} files", files.len());
     let mut wrong = Vec::new();
     for file in files {
-        let inside = file.strip_prefix(&root).expect("inside src");
+        let inside = file.strip_prefix(&source).expect("inside src");
         let room = inside
             .components()
             .next()
@@ -110,12 +110,12 @@ fn arrows_point_down() {
 
 #[test]
 fn features_are_asked_for_in_lib_rs_alone() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&root, &mut files);
+    sources(&source, &mut files);
     for file in files {
         let text = fs::read_to_string(&file).expect("a source file");
-        if file != root.join("lib.rs") {
+        if file != source.join("lib.rs") {
             assert!(!text.contains("feature ="), "{} asks for a feature", file.display());
         }
     }
@@ -123,9 +123,9 @@ fn features_are_asked_for_in_lib_rs_alone() {
 
 #[test]
 fn only_the_printer_prints() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&root, &mut files);
+    sources(&source, &mut files);
     for file in files {
         let text = fs::read_to_string(&file).expect("a source file");
         for printer in ["println!", "eprintln!", "print!(", "eprint!("] {

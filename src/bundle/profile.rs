@@ -41,19 +41,19 @@ impl Profile {
         let rows = || values.chunks_exact(schema.width());
         let features = match schema {
             Schema::Image { .. } => {
-                let (brightness, contrast) = rows().map(brightness_and_contrast).unzip();
+                let (brightness, contrast): (Vec<f32>, Vec<f32>) = rows().map(brightness_and_contrast).unzip();
                 vec![
-                    FeatureProfile::of_numbers("brightness", brightness),
-                    FeatureProfile::of_numbers("contrast", contrast),
+                    FeatureProfile::of_numbers("brightness", &brightness),
+                    FeatureProfile::of_numbers("contrast", &contrast),
                 ]
             }
             Schema::Table { columns } => columns
                 .iter()
                 .enumerate()
                 .map(|(index, column)| {
-                    let values = rows().map(|row| row[index]).collect();
+                    let values: Vec<f32> = rows().map(|row| row[index]).collect();
                     match &column.kind {
-                        ColumnKind::Numeric => FeatureProfile::of_numbers(&column.name, values),
+                        ColumnKind::Numeric => FeatureProfile::of_numbers(&column.name, &values),
                         ColumnKind::Categorical { categories } => {
                             let edges = (1..categories.len()).map(|edge| edge as f32).collect();
                             FeatureProfile::count(&column.name, edges, &values)
@@ -76,14 +76,14 @@ impl Profile {
 
 impl FeatureProfile {
     /// Bins of equal count, so that a shift anywhere moves them.
-    fn of_numbers(name: &str, values: Vec<f32>) -> Self {
+    fn of_numbers(name: &str, values: &[f32]) -> Self {
         let mut sorted: Vec<f32> = values.iter().copied().filter(|v| !v.is_nan()).collect();
         sorted.sort_by(f32::total_cmp);
         let mut edges: Vec<f32> = (1..BINS)
             .filter_map(|bin| sorted.get(bin * sorted.len() / BINS).copied())
             .collect();
         edges.dedup();
-        Self::count(name, edges, &values)
+        Self::count(name, edges, values)
     }
 
     fn count(name: &str, edges: Vec<f32>, values: &[f32]) -> Self {

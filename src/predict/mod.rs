@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
 
-use crate::bundle::{Bundle, Manifest};
+use crate::bundle::{Bundle, GoldenCase, Manifest};
 use crate::model::{self, Model};
 use crate::preprocess::InputError;
 use crate::problem::Problem;
@@ -137,10 +137,10 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// Which case is off, and by how much.
+    /// Which case is off.
     pub fn check_golden(&self, bundle: &Bundle) -> Result<()> {
         let golden = bundle.golden()?;
-        let raw: Vec<f32> = golden.cases.iter().flat_map(|case| case.raw()).collect();
+        let raw: Vec<f32> = golden.cases.iter().flat_map(GoldenCase::raw).collect();
         let answers = self.predict(&raw)?;
         for (index, (case, answer)) in golden
             .cases
@@ -148,16 +148,12 @@ impl Predictor {
             .zip(answers.chunks_exact(self.manifest.classes.len()))
             .enumerate()
         {
-            let off = case
-                .probabilities
-                .iter()
-                .zip(answer)
-                .map(|(expected, got)| (expected - got).abs())
-                .fold(0.0, f32::max);
-            // Written so that a NaN fails.
-            if !(off <= golden.tolerance) || case.probabilities.len() != answer.len() {
+            // In this form a NaN is off, too.
+            let close = |(expected, got): (&f32, &f32)| (expected - got).abs() <= golden.tolerance;
+            let same_length = case.probabilities.len() == answer.len();
+            if !same_length || !case.probabilities.iter().zip(answer).all(close) {
                 return Err(Problem::new(format!(
-                    "golden case {index} is off by {off}, more than {}: this machine does not reproduce what training gave",
+                    "golden case {index} is off by more than {}: this machine does not reproduce what training gave",
                     golden.tolerance
                 ))
                 .hint("train again on this kind of machine, or report it with the processor's name")

@@ -1,5 +1,6 @@
 //! What a configuration means once it is whole: checks across keys, and the defaults that depend on other keys.
 
+use super::Source::{Csv, Idx, Mnist, SyntheticDigits};
 use super::{Config, DataConfig, ModelKind, NetworkConfig, Source};
 use crate::model::ModelConfig;
 
@@ -158,7 +159,6 @@ impl DataConfig {
                 "`{at}.source` is missing: one of synthetic-digits, mnist, idx, csv"
             ));
         };
-        use Source::{Csv, Idx, Mnist, SyntheticDigits};
         let keys: [(&str, bool, &[Source]); 12] = [
             ("count", self.count.is_some(), &[SyntheticDigits]),
             ("test_count", self.test_count.is_some(), &[SyntheticDigits]),
@@ -214,6 +214,10 @@ impl DataConfig {
 }
 
 /// Checks a name: it is used for services, images and routes: a DNS label with room for `-deployment`.
+///
+/// # Errors
+///
+/// A sentence that begins with the key.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("`name` is missing".into());
@@ -251,14 +255,14 @@ mod tests {
         let with = |test_count| Config {
             name: "digits".into(),
             data: DataConfig {
-                source: Some(Source::Mnist),
+                source: Some(Mnist),
                 ..DataConfig::default()
             },
             evaluate: EvaluateConfig {
                 slices: vec![SliceConfig {
                     name: "drawn".into(),
                     data: DataConfig {
-                        source: Some(Source::SyntheticDigits),
+                        source: Some(SyntheticDigits),
                         count: Some(100),
                         test_count,
                         ..DataConfig::default()
