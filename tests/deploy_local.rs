@@ -4,6 +4,7 @@ mod fixture;
 mod running;
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
@@ -409,22 +410,15 @@ fn logs_are_those_of_the_replicas() {
     }
     let output = deployment.run(&["logs", "--replica", "2"]);
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("listening"));
-    let child = deployment.command(&["logs", "-f"]).spawn().expect("a follower");
+    let mut follower = deployment.command(&["logs", "-f"]).spawn().expect("a follower");
+    let mut lines = BufReader::new(follower.stdout.take().expect("its stdout")).lines();
     deployment.ok(&["scale", "--replicas", "3"]);
-    wait("the new replica's log", || {
-        deployment.ok(&["logs", "--replica", "3"])["lines"]
-            .as_array()
-            .is_some_and(|lines| !lines.is_empty())
-    });
+    for replica in [1, 2, 3] {
+        let line = lines.next().expect("a line").expect("read");
+        assert!(line.starts_with(&format!("replica-{replica} | listening")), "{line}");
+    }
     let errors = deployment.fails(1, &["logs", "--replica", "7"]);
     assert!(errors.contains("there are logs of: 1, 2, 3"), "{errors}");
     deployment.ok(&["delete", "--yes"]);
-    let output = child.wait_with_output().expect("it ends with the service");
-    let followed = String::from_utf8_lossy(&output.stdout);
-    for replica in [1, 2, 3] {
-        assert!(
-            followed.contains(&format!("replica-{replica} | listening")),
-            "{followed}"
-        );
-    }
+    assert!(follower.wait().expect("it ends with the service").success());
 }

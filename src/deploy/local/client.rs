@@ -263,7 +263,11 @@ impl Target for Local {
                 return Ok(());
             }
         }
-        while query.follow && self.state.spec_stamp().is_some() {
+        // The last look comes after the service has ended, so that its last words are heard.
+        let mut lives = query.follow;
+        while lives {
+            std::thread::sleep(FOLLOW);
+            lives = self.state.spec_stamp().is_some();
             for id in self.state.logged_replicas().into_iter().filter(wanted) {
                 let offset = offsets.entry(id).or_insert(0);
                 let (lines, end) = log::since(&self.state.replica_log(id), *offset);
@@ -272,7 +276,6 @@ impl Target for Local {
                     return Ok(());
                 }
             }
-            std::thread::sleep(FOLLOW);
         }
         Ok(())
     }
