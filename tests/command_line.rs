@@ -348,4 +348,6 @@ fn a_full_stdout_is_an_error() {
         .output()
         .expect("runs");
     assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("error: cannot write to stdout"), "{stderr}");
 }

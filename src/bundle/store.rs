@@ -110,6 +110,8 @@ impl Store {
         if !path.join(MANIFEST).exists() {
             files::create_folder(&self.folder)?;
             let temporary = files::temporary_beside(&path);
+            // The name is this process's: whatever has it was left by a dead one with the same number.
+            let _ = fs::remove_dir_all(&temporary);
             let written = (|| {
                 fs::create_dir(&temporary)?;
                 for (name, bytes) in &files {
@@ -152,7 +154,7 @@ impl Store {
             return Ok(Bundle::open(path)?);
         }
         let mut versions = self.versions();
-        versions.retain(|version| version.starts_with(reference));
+        versions.retain(|version| !reference.is_empty() && version.starts_with(reference));
         match &versions[..] {
             [version] => Ok(Bundle::open(&self.folder.join(version))?),
             [] => Err(

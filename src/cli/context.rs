@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::args::Global;
 use super::output::Output;
-use crate::project::{self, Project};
+use crate::project::{self, Project, Source};
 
 /// The printer, and how to find the project.
 #[derive(Debug)]
@@ -35,6 +35,21 @@ impl Context {
     /// What is wrong with `emberline.yaml`, and where.
     pub fn project(&self, folder: &Path) -> Result<Project> {
         project::load(folder, self.destination.as_deref())
+    }
+
+    /// Warns when `--data-dir` names MNIST files for a project that reads none.
+    pub(super) fn check_data_dir(&self, project: &Project, data_dir: Option<&Path>) {
+        let config = &project.config;
+        let slices = config.evaluate.slices.iter().map(|slice| slice.data.source);
+        let reads_mnist = slices
+            .chain([config.data.source])
+            .any(|source| source == Some(Source::Mnist));
+        if let Some(folder) = data_dir.filter(|_| !reads_mnist) {
+            self.output.warn(&format!(
+                "`{}` is not read: --data-dir is for `source: mnist`, and this project has no such data",
+                folder.display()
+            ));
+        }
     }
 
     /// A flag that the first Ctrl-C (or SIGTERM) raises, for work that ends cleanly; the second one ends the process

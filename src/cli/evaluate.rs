@@ -64,6 +64,7 @@ pub fn run(args: &Args, context: &Context) -> Result<EvaluateReport> {
     // The test set is cut with the seed that training cut it with: `train --seed` must not measure on what it learned.
     project.config.train.seed = manifest.training.seed;
     let data_dir = args.data_dir.as_deref();
+    context.check_data_dir(&project, data_dir);
     let progress = DataProgress::new(&context.output);
     let events = |event| progress.show(&event);
 

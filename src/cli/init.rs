@@ -65,10 +65,10 @@ impl Report for InitReport {
 /// A folder that has a project already, or a name that cannot name a service.
 pub fn run(args: &Args, context: &Context) -> Result<InitReport> {
     let folder = &args.name;
-    let name = folder
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    // `init .` takes the name of the folder that it is called in.
+    let last = folder.file_name().map(ToOwned::to_owned);
+    let last = last.or_else(|| Some(folder.canonicalize().ok()?.file_name()?.to_owned()));
+    let name = last.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     project::check_name(&name).map_err(|reason| Problem::new(reason).hint("for example: `emberline init digits`"))?;
     let wanted = args
         .template

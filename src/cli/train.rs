@@ -132,7 +132,10 @@ pub fn run(args: &Args, context: &Context) -> Result<TrainReport> {
     let mut project = context.project(&args.project)?;
     override_config(&mut project, args);
     project.config.check().map_err(Failure::Usage)?;
+    let device = TrainDevice::from(args.device);
+    device.backend()?;
     let output = &context.output;
+    context.check_data_dir(&project, args.data_dir.as_deref());
 
     let progress = DataProgress::new(output);
     let loaded = data::load(&project, args.data_dir.as_deref(), &|event| progress.show(&event))?;
@@ -146,7 +149,7 @@ pub fn run(args: &Args, context: &Context) -> Result<TrainReport> {
     let trained = train::train(
         &project,
         data,
-        args.device.into(),
+        device,
         source_revision(&project.folder),
         &mut |event| {
             if let Event::Epoch(report) = &event

@@ -28,18 +28,18 @@ impl TrainDevice {
         }
     }
 
-    /// The device itself, without gradients.
+    /// How to open the device, without gradients.
     ///
     /// # Errors
     ///
     /// When this build has no such backend.
-    pub fn open(self) -> Result<Device> {
-        let built = match self {
-            Self::Cpu => return Ok(Device::flex()),
+    pub fn backend(self) -> Result<fn() -> Device> {
+        let built: Option<fn() -> Device> = match self {
+            Self::Cpu => Some(Device::flex),
             Self::Wgpu => backends::WGPU,
             Self::Ndarray => backends::NDARRAY,
         };
-        built.map(|open| open()).ok_or_else(|| {
+        built.ok_or_else(|| {
             Problem::new(format!("this build of emberline has no device `{}`", self.name()))
                 .hint(format!(
                     "build it with `cargo build --release --features {}`, or use `--device cpu`",

@@ -110,7 +110,7 @@ pub fn train(
         learning_rate: config.train.learning_rate,
         seed: config.train.seed,
     };
-    let burn_device = device.open()?;
+    let burn_device = device.backend()?();
     let Some(outcome) = fit(
         &architecture,
         &encoded_training,
