@@ -13,6 +13,7 @@ use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use emberline::bundle::Schedule;
 use emberline::data::{Dataset, digits};
 use emberline::model::{Architecture, ModelConfig, batch};
 use emberline::preprocess::{Missing, Normalise, Preprocessing, Scaling, Schema};
@@ -91,6 +92,7 @@ fn ours(architecture: &Architecture, training: &Encoded, validation: &Encoded) {
         epochs: 1,
         batch_size: BATCH,
         learning_rate: 0.001,
+        schedule: Schedule::Constant,
         seed: 1,
     };
     let outcome = fit(

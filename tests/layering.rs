@@ -14,7 +14,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("predict", &["problem", "preprocess", "model", "bundle"]),
     ("serve", &["problem", "files", "preprocess", "bundle", "predict"]),
     // The command-line tool.
-    ("project", &["problem", "preprocess", "model"]),
+    ("project", &["problem", "preprocess", "model", "bundle"]),
     ("data", &["problem", "files", "preprocess", "predict", "project"]),
     (
         "train",

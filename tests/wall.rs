@@ -103,11 +103,13 @@ fn every_licence_is_allowed() {
         "normal,build",
         "--prefix",
         "none",
-        "--no-dedupe",
         "--format",
         "{p}|{l}",
     ]);
-    let packages: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('|')).collect();
+    let packages: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.trim_end_matches(" (*)").split_once('|'))
+        .collect();
     assert!(packages.len() > 200, "cargo tree printed {} crates", packages.len());
     let refused: Vec<_> = packages
         .iter()

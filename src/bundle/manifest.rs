@@ -56,12 +56,35 @@ pub struct TrainingRecord {
     pub selection: Selection,
     /// Samples in a step.
     pub batch_size: usize,
-    /// Adam's step size.
+    /// Adam's step size at the beginning.
     pub learning_rate: f64,
+    /// What becomes of it.
+    pub schedule: Schedule,
     /// Share of the data that was held out to choose the best pass.
     pub validation_split: f64,
     /// Seed of the split, the order, the initial weights and dropout.
     pub seed: u64,
+}
+
+/// What becomes of the step size as training goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It stays as it is.
+    Constant,
+    /// It falls to 0 along half a wave of cosine (Loshchilov and Hutter 2017, without restarts).
+    #[default]
+    Cosine,
+}
+
+impl Schedule {
+    /// The share of the step size that is left when `done`, from 0 to 1, of the training is done.
+    pub fn factor(self, done: f64) -> f64 {
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * done).cos()),
+        }
+    }
 }
 
 /// What decides which pass over the data is kept.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::bundle::Schedule;
 use crate::preprocess::{Missing, Normalise};
 
 /// The name of the file.
@@ -181,8 +182,10 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Samples in a step.
     pub batch_size: usize,
-    /// Adam's step size.
+    /// Adam's step size at the beginning.
     pub learning_rate: f64,
+    /// What becomes of it.
+    pub schedule: Schedule,
     /// Share of the data that is held out to choose the best pass.
     pub validation_split: f64,
     /// Seed of drawn digits, validation split, order, initial weights and dropout; the test set stays the same.
@@ -195,6 +198,7 @@ impl Default for TrainConfig {
             epochs: 10,
             batch_size: 128,
             learning_rate: 0.001,
+            schedule: Schedule::Cosine,
             validation_split: 0.2,
             seed: 42,
         }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::step::read;
 use super::{Encoded, Order, Step};
+use crate::bundle::Schedule;
 use crate::model::{self, Architecture, Model};
 use crate::predict::argmax;
 
@@ -24,8 +25,10 @@ pub struct Settings {
     pub epochs: usize,
     /// Samples in a step.
     pub batch_size: usize,
-    /// Adam's step size.
+    /// Adam's step size at the beginning.
     pub learning_rate: f64,
+    /// What becomes of it.
+    pub schedule: Schedule,
     /// Seed of the order, the initial weights and dropout.
     pub seed: u64,
 }
@@ -115,7 +118,9 @@ pub fn fit(
         parameters: fresh.num_params(),
         epochs: settings.epochs,
     });
-    let mut step = Step::new(fresh, settings.learning_rate, gradients);
+    let mut step = Step::new(fresh, gradients);
+    let steps = (training.len().div_ceil(settings.batch_size) * settings.epochs) as f64;
+    let mut steps_done = 0_u32;
     let mut order = Order::new(training.len(), settings.seed);
     let mut epochs: Vec<EpochReport> = Vec::with_capacity(settings.epochs);
     let mut best: Option<(usize, Model)> = None;
@@ -126,7 +131,9 @@ pub fn fit(
             if interrupt.load(Ordering::Relaxed) {
                 break 'epochs;
             }
-            let report = step.train(training, rows)?;
+            let left = settings.schedule.factor(f64::from(steps_done) / steps);
+            let report = step.train(training, rows, settings.learning_rate * left)?;
+            steps_done += 1;
             samples += rows.len();
             correct += report.correct;
             loss += report.loss * rows.len() as f64;

@@ -108,6 +108,7 @@ pub fn train(
         epochs: config.train.epochs,
         batch_size: config.train.batch_size,
         learning_rate: config.train.learning_rate,
+        schedule: config.train.schedule,
         seed: config.train.seed,
     };
     let burn_device = device.backend()?();
@@ -143,6 +144,7 @@ pub fn train(
             selection: Selection::ValidationAccuracy,
             batch_size: config.train.batch_size,
             learning_rate: config.train.learning_rate,
+            schedule: config.train.schedule,
             validation_split: config.train.validation_split,
             seed: config.train.seed,
         },

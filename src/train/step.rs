@@ -19,7 +19,6 @@ pub struct Step {
     model: Model,
     optimiser: ModuleOptimizer,
     loss: CrossEntropyLoss,
-    learning_rate: f64,
     device: Device,
 }
 
@@ -34,12 +33,11 @@ pub struct StepReport {
 
 impl Step {
     /// Starts from `model`, which lives on `device` (an autodiff device).
-    pub fn new(model: Model, learning_rate: f64, device: Device) -> Self {
+    pub fn new(model: Model, device: Device) -> Self {
         Self {
             loss: CrossEntropyLossConfig::new().init(&device),
             optimiser: AdamConfig::new().with_epsilon(EPSILON).init(),
             model,
-            learning_rate,
             device,
         }
     }
@@ -49,12 +47,12 @@ impl Step {
         self.model.valid()
     }
 
-    /// Trains on the rows of one batch.
+    /// Trains on the rows of one batch, with Adam's step size `learning_rate`.
     ///
     /// # Errors
     ///
     /// A device that fails, or a loss that is no finite number.
-    pub fn train(&mut self, data: &Encoded, rows: &[usize]) -> Result<StepReport> {
+    pub fn train(&mut self, data: &Encoded, rows: &[usize], learning_rate: f64) -> Result<StepReport> {
         let labels = data.gather_labels(rows);
         let inputs = model::batch(data.gather(rows), data.width(), &self.device);
         let targets = Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [labels.len()]), &self.device);
@@ -74,7 +72,7 @@ impl Step {
             .filter(|(logits, label)| argmax(logits) == label.cast_unsigned() as usize)
             .count();
         // The optimiser takes the model by value; a clone of it is a clone of handles.
-        self.model = self.optimiser.step(self.learning_rate, self.model.clone(), gradients);
+        self.model = self.optimiser.step(learning_rate, self.model.clone(), gradients);
         Ok(StepReport { loss, correct })
     }
 }
