@@ -264,10 +264,10 @@ impl Target for Local {
             }
         }
         // The last look comes after the service has ended, so that its last words are heard.
-        let mut lives = query.follow;
-        while lives {
+        let mut serves = query.follow;
+        while serves {
             std::thread::sleep(FOLLOW);
-            lives = self.state.spec_stamp().is_some();
+            serves = self.state.spec_stamp().is_some();
             for id in self.state.logged_replicas().into_iter().filter(wanted) {
                 let offset = offsets.entry(id).or_insert(0);
                 let (lines, end) = log::since(&self.state.replica_log(id), *offset);
