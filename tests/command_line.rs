@@ -71,7 +71,7 @@ fn every_command_has_an_example_that_parses() {
         let lines: Vec<&str> = help.lines().filter(|line| line.starts_with("  ")).collect();
         assert!(lines.iter().any(|line| line.contains(command.get_name())), "{help}");
         for line in lines {
-            let calls = line.split(['|', '&', '$', '(', ')']).map(str::trim);
+            let calls = line.split(['|', '&', '$', '(', ')', '>']).map(str::trim);
             for call in calls.filter(|call| call.starts_with("emberline ")) {
                 let parsed = emberline::cli::command().try_get_matches_from(call.split_whitespace());
                 assert!(parsed.is_ok(), "`{call}` of `{}`: {parsed:?}", command.get_name());

@@ -206,9 +206,9 @@ fn a_table_is_learned_from_end_to_end() {
         .says(&["`--invert` is for images"]);
 }
 
-/// The held-out rows follow from the seed, and `train --seed` must not be measured on rows that it learned.
+/// Otherwise `train --seed` would be measured on rows that it learned.
 #[test]
-fn the_test_set_is_cut_with_the_seed_of_the_training() {
+fn the_held_out_rows_do_not_depend_on_the_seed() {
     let report = |in_file: bool| {
         let folder = tempfile::tempdir().expect("folder");
         let folder = folder.path();

