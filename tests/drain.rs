@@ -366,6 +366,27 @@ fn a_replica_that_cannot_serve_says_why_and_takes_no_connection() {
 }
 
 #[test]
+fn a_replica_that_drains_keeps_no_door_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundle = fixture::digits_bundle(folder.path());
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let mut command = fixture::process::server();
+    command.arg(&bundle).args(["--idle-grace", "60"]);
+    let mut replica = Replica::start(command, &socket);
+    assert_eq!(replica.hears(), "ready");
+    // An idle connection keeps it alive when it is told to go.
+    let idle = Connection::open(address).expect("connected");
+    // Connections are let in in their order, so the idle one was before this one.
+    assert_eq!(get(address, "/livez").status, 200);
+    drop(socket);
+    replica.signal(Signal::TERM);
+    until("nobody is let in any more", || Connection::open(address).is_err());
+    drop(idle);
+    assert_eq!(replica.exit_code(), Some(0));
+}
+
+#[test]
 fn the_tool_is_a_replica_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let bundle = fixture::digits_bundle(folder.path());

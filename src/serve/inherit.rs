@@ -9,6 +9,7 @@
 //!   golden input has gone through the queue and the model and come back right, or `failed REASON`;
 //! - when the supervisor's end closes, the server finishes what is in flight and ends.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -49,6 +50,9 @@ pub fn take() -> Result<(Listener, Control)> {
     }
     channel.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(channel)?.into_split();
+    // The socket ends with the listener: while any descriptor of it is open, the kernel lets clients in to whom nobody
+    // would ever listen.
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?).context("cannot let go of stdin")?;
     Ok((listener, Control { read, write }))
 }
 
