@@ -3,7 +3,7 @@
 mod tool;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -182,7 +182,10 @@ fn may_mount(test: &str) -> bool {
             !std::env::var("CI").is_ok_and(|value| value == "true"),
             "`unshare -rm` is not allowed here, and in CI this test must run"
         );
-        eprintln!("SKIPPED {test}: `unshare -rm` is not allowed here, so there is no small disk to fill");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED {test}: `unshare -rm` is not allowed here, so there is no small disk to fill"
+        );
         return false;
     }
     let itself = std::env::current_exe().expect("this test");
