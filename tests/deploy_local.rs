@@ -55,7 +55,10 @@ fn no_request_fails_while_rolling_scaling_and_rolling_back() {
     let outcomes: Vec<&Value> = revisions.iter().map(|revision| &revision["outcome"]).collect();
     assert_eq!(outcomes, ["deployed"; 3]);
     assert_eq!(revisions[2]["rolled_back_to"], 1);
-    assert_eq!(deployment.ok(&["rollback", "--to", "2"])["version"], second.as_str());
+    assert_eq!(
+        deployment.ok(&["rollback", "--revision", "2"])["version"],
+        second.as_str()
+    );
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn a_later_deployment_that_fails_leaves_the_former_version_serving() {
     assert!(ready(&deployment.ok(&["scale", "--replicas", "1"]), 1));
     let errors = deployment.fails(1, &["rollback"]);
     assert!(errors.contains("no bundle before revision 1"), "{errors}");
-    let errors = deployment.fails(1, &["rollback", "--to", "2"]);
+    let errors = deployment.fails(1, &["rollback", "--revision", "2"]);
     assert!(errors.contains("never served"), "{errors}");
 }
 

@@ -371,7 +371,7 @@ fn a_replica_that_drains_keeps_no_door_open() {
     let bundle = fixture::digits_bundle(folder.path());
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = socket.local_addr().expect("an address");
-    let mut command = fixture::process::server();
+    let mut command = server();
     command.arg(&bundle).args(["--idle-grace", "60"]);
     let mut replica = Replica::start(command, &socket);
     assert_eq!(replica.hears(), "ready");

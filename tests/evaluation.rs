@@ -226,3 +226,32 @@ fn the_held_out_rows_do_not_depend_on_the_seed() {
     assert_eq!(file["version"], flag["version"]);
     assert_eq!(file["test"], flag["test"]);
 }
+
+/// A test set that is cut from the data is another one when the data is: what was trained on would be among it.
+#[test]
+fn data_that_has_changed_since_the_training_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let folder = folder.path();
+    let row = |at: usize| format!("{},{}\n", at % 7, if at % 7 > 3 { "high" } else { "low" });
+    let table: String = (0..60).map(row).collect();
+    fs::write(folder.join("t.csv"), format!("x,level\n{table}")).expect("table");
+    let config = "name: levels\ndata: {source: csv, file: t.csv, label: level}\ntrain: {epochs: 1}\n";
+    fs::write(folder.join("emberline.yaml"), config).expect("project");
+    train(folder, &[]);
+    evaluate(folder, &[]).success();
+
+    fs::write(folder.join("t.csv"), format!("x,level\n{table}{}", row(4))).expect("one more row");
+    evaluate(folder, &[])
+        .code(1)
+        .says(&["t.csv", "has changed since the bundle was trained", "hint: train again"]);
+    fs::write(folder.join("t.csv"), format!("x,level\n{table}")).expect("as it was");
+    evaluate(folder, &[]).success();
+    fs::write(
+        folder.join("emberline.yaml"),
+        config.replace("label: level", "label: level, test_split: 0.3"),
+    )
+    .expect("another cut");
+    evaluate(folder, &[])
+        .code(1)
+        .says(&["has changed since the bundle was trained"]);
+}

@@ -66,7 +66,14 @@ pub fn run(args: &Args, context: &Context) -> Result<EvaluateReport> {
     let progress = DataProgress::new(&context.output);
     let events = |event| progress.show(&event);
 
-    let test = data::load_test(&project, &manifest.inputs, &manifest.classes, data_dir, &events)?;
+    let test = data::load_test(
+        &project,
+        &manifest.inputs,
+        &manifest.classes,
+        &manifest.data.digest,
+        data_dir,
+        &events,
+    )?;
     let test = evaluate::measure(&predictor, &test)?;
     let mut slices = BTreeMap::new();
     for slice in &project.config.evaluate.slices {

@@ -1,5 +1,6 @@
 //! `emberline logs`.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -44,7 +45,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         prefix: args.replica.is_none(),
         lines: Vec::new(),
     };
-    let mut printed = Ok(());
+    let mut printed = Ok(ControlFlow::Continue(()));
     target(&project).logs(&query, &mut |line| {
         if args.follow {
             printed = match context.output.format() {
@@ -56,11 +57,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         } else {
             report.lines.push(line);
         }
-        printed.is_ok()
+        matches!(printed, Ok(ControlFlow::Continue(())))
     })?;
-    printed?;
     if args.follow {
-        return Ok(());
+        return printed.map(|_| ());
     }
     context.output.result(&report)
 }

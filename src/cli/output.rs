@@ -1,6 +1,7 @@
 //! The sole owner of stdout and stderr: results on stdout, everything else on stderr.
 
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -120,20 +121,20 @@ impl Output {
             Format::Text => report.text(),
             Format::Json => serde_json::to_string_pretty(report)?,
         };
-        self.stdout(&text)
+        self.stdout(&text).map(|_| ())
     }
 
-    /// Prints text on stdout as it is, with a newline after it.
+    /// Prints text on stdout as it is, with a newline after it; `Break` when its reader has gone.
     ///
     /// # Errors
     ///
-    /// When stdout cannot be written, unless its reader has gone.
-    pub fn stdout(&self, text: &str) -> Result<()> {
+    /// When stdout cannot be written.
+    pub fn stdout(&self, text: &str) -> Result<ControlFlow<()>> {
         let mut stdout = anstream::stdout().lock();
         let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
         match written {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.context("cannot write to stdout"),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            other => other.map(ControlFlow::Continue).context("cannot write to stdout"),
         }
     }
 

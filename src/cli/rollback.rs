@@ -13,14 +13,14 @@ use super::duration::duration;
 ///
 /// It rolls like a deployment, on the same address and with the same number of replicas as now.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  emberline rollback --to 3")]
+#[command(after_help = "Example:\n  emberline rollback --revision 3")]
 pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
-    /// The revision [default: the newest one that was deployed with another bundle]
-    #[arg(long, value_name = "REVISION", env = "EMBERLINE_TO")]
-    pub to: Option<u64>,
+    /// Revision to go back to [default: the newest one that was deployed with another bundle]
+    #[arg(long, value_name = "N", env = "EMBERLINE_REVISION")]
+    pub revision: Option<u64>,
     /// How long a replica may take until it is ready
     #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
     pub timeout: Duration,
@@ -35,6 +35,6 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
     let watch = Watch::new(context)?;
     target(&project)
-        .rollback(args.to, args.timeout, &watch)
+        .rollback(args.revision, args.timeout, &watch)
         .map(ServiceReport)
 }

@@ -49,11 +49,14 @@ pub fn load(project: &Project, data_dir: Option<&Path>, events: &dyn Fn(Event)) 
 ///
 /// # Errors
 ///
-/// As [`load`], and data that the bundle's model cannot read: another kind, a column or a class that it does not know.
+/// As [`load`]; data that the bundle's model cannot read: another kind, a column or a class that it does not know; and,
+/// where the test set is cut from the data, other data than the bundle was trained on, `trained_on` being its digest: the
+/// cut is then another one, and samples of the training would be among those that it is tested on.
 pub fn load_test(
     project: &Project,
     schema: &Schema,
     classes: &[String],
+    trained_on: &str,
     data_dir: Option<&Path>,
     events: &dyn Fn(Event),
 ) -> Result<Dataset> {
@@ -70,7 +73,16 @@ pub fn load_test(
         loader.missing(),
     )?;
     let rows = loader.kept_rows(&own);
-    let (_, held_out) = loader.cut(&own.select(&rows));
+    let whole = own.select(&rows);
+    let (kept, held_out) = loader.cut(&whole);
+    if whole.select(&kept).digest() != trained_on {
+        return Err(Problem::new(format!(
+            "`{}` or `data.test_split` has changed since the bundle was trained: what is held out now may have been trained on",
+            raw.file().display()
+        ))
+        .hint("train again, or give a test set of its own (`data.test_file`, `data.test_images`)")
+        .into());
+    }
     let held_out: Vec<usize> = held_out.into_iter().map(|at| rows[at]).collect();
     let test = raw.dataset(schema, classes, loader.missing())?.select(&held_out);
     loader.without_dropped(&raw, test, false)

@@ -197,7 +197,7 @@ impl Default for TrainConfig {
         Self {
             epochs: 10,
             batch_size: 128,
-            learning_rate: 0.001,
+            learning_rate: 0.002,
             schedule: Schedule::Cosine,
             validation_split: 0.2,
             seed: 42,

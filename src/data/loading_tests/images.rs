@@ -230,7 +230,7 @@ fn digits_are_drawn_apart_for_training_and_test() {
     );
     assert!((0..30).all(|row| data.test.row(row) != data.training.row(row)));
     let (schema, classes) = (&data.training.schema, &data.training.classes);
-    let again = load_test(&fixture.project, schema, classes, None, &|_| ()).expect("drawn");
+    let again = load_test(&fixture.project, schema, classes, "", None, &|_| ()).expect("drawn");
     assert_eq!(again, data.test);
     let few = Fixture::new(
         DataConfig {

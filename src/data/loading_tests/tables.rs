@@ -242,7 +242,15 @@ fn the_test_set_is_the_same_whether_read_alone_or_not() {
         let data = fixture.load();
         let (kept, _) = stratified(&data.training.labels, 2, 0.2, 1);
         let (schema, _) = fit(&data.training.select(&kept), &fixture.project.config.preprocess).expect("fits");
-        let alone = load_test(&fixture.project, &schema, &data.training.classes, None, &|_| ()).expect("reads");
+        let alone = load_test(
+            &fixture.project,
+            &schema,
+            &data.training.classes,
+            &data.training.digest(),
+            None,
+            &|_| (),
+        )
+        .expect("reads");
         assert_eq!(alone.digest(), in_schema(data.test, &schema).digest(), "{missing:?}");
     }
 }
