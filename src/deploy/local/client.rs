@@ -168,7 +168,7 @@ impl Target for Local {
         let spec = self.spec()?;
         let serving = self.serving(Some(&spec))?.unwrap_or(spec.release);
         let revisions = self.state.revisions()?;
-        let hint = "`emberline history` lists the revisions, `--to REVISION` takes one";
+        let hint = "`emberline history` lists the revisions, `--revision N` takes one";
         let revision = match to {
             None => history::before(&revisions, serving.revision).ok_or_else(|| {
                 Problem::new(format!(
