@@ -3,13 +3,14 @@
 mod fixture;
 mod running;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use emberline::bundle::{Bundle, Evaluation, Verdict};
+use emberline::project::GateConfig;
 use fixture::{digits_bundle, digits_bundle_with_wrong_golden};
 use running::{Connection, Deployment, Load, free_port, pids, runs, signal, version_of, wait};
 use rustix::process::{Pid, Signal, getsid, kill_process_group};
@@ -352,7 +353,7 @@ fn a_project_that_is_removed_takes_its_service_along() {
     digits_bundle(deployment.path());
     deployment.ok(&["deploy", "--allow-ungated"]);
     let (supervisor, replicas) = deployment.processes();
-    std::fs::remove_dir_all(deployment.path().join(".emberline")).expect("removed");
+    fs::remove_dir_all(deployment.path().join(".emberline")).expect("removed");
     for pid in [supervisor, replicas[0]] {
         wait("its processes have ended", || !runs(pid));
     }
@@ -378,11 +379,36 @@ fn only_a_bundle_whose_gate_has_passed_is_deployed() {
     assert!(errors.contains("--allow-ungated"), "{errors}");
     assert!(!deployment.state().exists());
     let bundle = Bundle::open(&path).expect("a bundle");
-    Evaluation::new(&bundle, Verdict::Pass, Value::Null)
+    let report = json!({ "gate": { "thresholds": GateConfig::default() } });
+    Evaluation::new(&bundle, Verdict::Pass, report)
         .write(&bundle)
         .expect("an evaluation");
     deployment.ok(&["deploy"]);
     assert_eq!(deployment.ok(&["history"])["revisions"][0]["gate"], "pass");
+
+    // A verdict on other thresholds than those of today is none.
+    let config = deployment.path().join("emberline.yaml");
+    let text = fs::read_to_string(&config).expect("the project");
+    fs::write(&config, format!("{text}\nevaluate: {{gate: {{accuracy: 0.999}}}}\n")).expect("a higher threshold");
+    let errors = deployment.fails(3, &["deploy"]);
+    assert!(errors.contains("`evaluate.gate` has changed"), "{errors}");
+}
+
+#[test]
+fn each_destination_has_its_own_service() {
+    let deployment = Deployment::new();
+    digits_bundle(deployment.path());
+    let port = free_port();
+    let overlay = format!("deploy: {{port: {port}}}\n");
+    fs::write(deployment.path().join("emberline.staging.yaml"), overlay).expect("an overlay");
+    let first = deployment.ok(&["deploy", "--allow-ungated"]);
+    let staging = deployment.ok(&["deploy", "--allow-ungated", "-d", "staging"]);
+    assert_eq!(staging["address"], format!("http://127.0.0.1:{port}"));
+    assert_ne!(first["address"], staging["address"]);
+    assert_eq!(deployment.ok(&["status"])["address"], first["address"]);
+    deployment.ok(&["delete", "--yes", "-d", "staging"]);
+    assert_eq!(deployment.ok(&["status"])["replicas"]["ready"], 1);
+    deployment.fails(1, &["status", "-d", "staging"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use emberline::bundle::{Bundle, Evaluation, Verdict, WEIGHTS, evaluation_path};
 use emberline::files;
+use emberline::project::GateConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tool::{Ran, emberline, ran};
@@ -73,7 +74,7 @@ fn digits_bundle(project: &Path) -> Bundle {
 }
 
 fn evaluate(bundle: &Bundle, verdict: Verdict) {
-    let report = json!({ "accuracy": 0.97 });
+    let report = json!({ "accuracy": 0.97, "gate": { "thresholds": GateConfig::default() } });
     Evaluation::new(bundle, verdict, report)
         .write(bundle)
         .expect("evaluation");

@@ -138,13 +138,13 @@ pub struct GateRefusal {
     pub verdict: Option<Verdict>,
 }
 
-/// Gives the evaluation of a bundle whose gate has passed.
+/// Gives the evaluation of a bundle whose gate has passed, with the `thresholds` that are asked for now (as JSON).
 ///
 /// # Errors
 ///
-/// A [`GateRefusal`] (downcast the error to it) when the bundle was not evaluated, or with any verdict but `pass`; or as
-/// [`Evaluation::read`].
-pub fn require_pass(bundle: &Bundle) -> Result<Evaluation> {
+/// A [`GateRefusal`] (downcast the error to it) when the bundle was not evaluated, or with other thresholds, or with any
+/// verdict but `pass`; or as [`Evaluation::read`].
+pub fn require_pass(bundle: &Bundle, thresholds: &serde_json::Value) -> Result<Evaluation> {
     let Some(evaluation) = Evaluation::read(bundle)? else {
         return Err(refusal(
             bundle,
@@ -153,6 +153,14 @@ pub fn require_pass(bundle: &Bundle) -> Result<Evaluation> {
             "run `emberline evaluate` first",
         ));
     };
+    if evaluation.report.pointer("/gate/thresholds") != Some(thresholds) {
+        return Err(refusal(
+            bundle,
+            Some(evaluation.verdict),
+            "`evaluate.gate` has changed since it was evaluated",
+            "run `emberline evaluate` again",
+        ));
+    }
     let (reason, hint) = match evaluation.verdict {
         Verdict::Pass => return Ok(evaluation),
         Verdict::Fail => (

@@ -89,7 +89,8 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let verdict = if args.allow_ungated {
         Evaluation::read(&bundle).ok().flatten().map(|found| found.verdict)
     } else {
-        Some(require_pass(&bundle)?.verdict)
+        let thresholds = serde_json::to_value(&project.config.evaluate.gate)?;
+        Some(require_pass(&bundle, &thresholds)?.verdict)
     };
     if verdict != Some(Verdict::Pass) {
         context.output.warn(&format!(
@@ -105,6 +106,15 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
         context.output.warn(&format!(
             "{} replicas become {replicas}, as `deploy.replicas` says; `--replicas` asks for another number",
             now.replicas.desired
+        ));
+    }
+    if args.port.is_none()
+        && let Ok(now) = target.status()
+        && let Some(address) = now.address
+        && !address.ends_with(&format!(":{port}"))
+    {
+        context.output.warn(&format!(
+            "{address} moves to port {port}, as `deploy.port` says; `--port` asks for another one"
         ));
     }
     let request = Request {

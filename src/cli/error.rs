@@ -25,7 +25,7 @@ pub enum Failure {
 pub const EXIT_CODES: [(u8, &str); 8] = [
     (0, "done"),
     (1, "failed; stderr says why"),
-    (2, "usage: an argument or a variable that the command cannot use"),
+    (2, "usage: an argument or a variable that is not understood"),
     (
         3,
         "the gate failed: `evaluate` measured less than `evaluate.gate` asks for, or another command was to go on with a \

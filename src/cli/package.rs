@@ -13,7 +13,7 @@ use super::error::Failure;
 use super::output::{ProgressMode, Report};
 use crate::bundle::{self, Evaluation, Store, Verdict};
 use crate::image::{Layer, Recipe, Reference, Runtime, Written};
-use crate::project::{Architecture, PackageOutput};
+use crate::project::{Architecture, PackageOutput, Project};
 
 /// Arguments of `emberline package`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -118,6 +118,16 @@ impl Report for PackageReport {
     }
 }
 
+/// The image's reference; also for those who want to know that there is one before there is a bundle.
+///
+/// # Errors
+///
+/// A repository that no image can have.
+pub(super) fn reference(project: &Project, repository: Option<&str>, version: &str) -> Result<Reference> {
+    let repository = repository.or(project.config.package.repository.as_deref());
+    Ok(Reference::new(repository.unwrap_or(&project.config.name), version)?)
+}
+
 /// Packages a bundle of the project.
 ///
 /// # Errors
@@ -136,7 +146,8 @@ pub fn run(args: &Args, context: &Context) -> Result<PackageReport> {
     let evaluation = if args.allow_ungated {
         Evaluation::read(&bundle)?
     } else {
-        Some(bundle::require_pass(&bundle)?)
+        let thresholds = serde_json::to_value(&project.config.evaluate.gate)?;
+        Some(bundle::require_pass(&bundle, &thresholds)?)
     };
     if evaluation.as_ref().map(|evaluation| evaluation.verdict) != Some(Verdict::Pass) {
         context.output.warn(&format!(
@@ -144,8 +155,7 @@ pub fn run(args: &Args, context: &Context) -> Result<PackageReport> {
             bundle.version()
         ));
     }
-    let repository = args.repository.as_ref().or(package.repository.as_ref());
-    let reference = Reference::new(repository.unwrap_or(&project.config.name), bundle.version())?;
+    let reference = reference(&project, args.repository.as_deref(), bundle.version())?;
     let image = Recipe {
         reference,
         bundle: &bundle,

@@ -93,6 +93,8 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
     let start = Instant::now();
     let output = &context.output;
     let interrupt = context.interrupt()?;
+    // What only a later link reads, and a long training should not end at.
+    package::reference(&context.project(&args.project)?, None, "version")?;
     let begin = |number: usize, what: &str| {
         if interrupt.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted(format!(" before `{what}`")));
@@ -190,7 +192,16 @@ fn ask(args: &Args, version: &str, deployed: &ServiceReport) -> Result<Predictio
         .ok()
         .filter(|probabilities: &Vec<f32>| probabilities.len() == manifest.classes.len())
         .ok_or_else(|| Problem::new(format!("{}: {answer}", failed())))?;
-    Ok(prediction("held-out sample", &manifest.classes, &probabilities))
+    let answer = prediction("held-out sample", &manifest.classes, &probabilities);
+    let expected = prediction("held-out sample", &manifest.classes, &case.probabilities);
+    if answer.label != expected.label {
+        return Err(Problem::new(format!(
+            "the service at {url} answers `{}` where the trained model answered `{}`",
+            answer.label, expected.label
+        ))
+        .into());
+    }
+    Ok(answer)
 }
 
 impl Report for ShipReport {
@@ -232,7 +243,7 @@ impl Report for ShipReport {
             (
                 "prediction".to_owned(),
                 format!(
-                    "{} ({}) for a held-out sample",
+                    "{} ({}) for a held-out sample, as in training",
                     self.prediction.label,
                     percent(f64::from(self.prediction.confidence))
                 ),

@@ -314,7 +314,7 @@ impl<'a> Drawing<'a> {
                 }));
                 self.bar = self.output.bar(
                     (training * epochs) as u64,
-                    "{prefix} {bar:24.cyan/dim} {percent:>3}% {msg}  {per_sec}  {eta} left",
+                    "{prefix} {bar:24.cyan/dim} {percent:>3}% {msg}  {eta} left",
                 );
             }
             Event::Batch {
@@ -326,8 +326,11 @@ impl<'a> Drawing<'a> {
                 self.bar.set_position(((epoch - 1) * self.training + samples) as u64);
                 if !self.bar.is_hidden() {
                     self.bar.set_prefix(format!("epoch {epoch}/{}", self.epochs));
-                    self.bar
-                        .set_message(format!("loss {loss:.4}  accuracy {}", percent(*accuracy)));
+                    self.bar.set_message(format!(
+                        "loss {loss:.4}  accuracy {}  {:.0} samples/s",
+                        percent(*accuracy),
+                        self.bar.per_sec()
+                    ));
                 }
             }
             Event::Epoch(report) => {

@@ -183,6 +183,13 @@ fn png(bytes: &[u8], schema: &Schema) -> Result<Vec<f32>> {
         .chunks_exact(samples)
         .map(|pixel| channels_of(pixel, channels))
         .collect();
+    if samples.is_multiple_of(2) && pixels.iter().all(|pixel| pixel == &pixels[0]) {
+        return Err(
+            Problem::new("the image is the same everywhere once what is transparent is black")
+                .hint("draw in white, or put a white ground behind black ink and use --invert")
+                .into(),
+        );
+    }
     Ok(resample(
         &pixels,
         (frame.width as usize, frame.height as usize),
@@ -292,8 +299,14 @@ mod tests {
             read("a.png", &twice, &SMALL).expect("read")[0].raw,
             [50.0, 200.0, 20.0, 0.0]
         );
-        let clear = encode(1, 1, png::ColorType::Rgba, &[255, 255, 255, 0]);
-        assert_eq!(read("a.png", &clear, &SMALL).expect("read")[0].raw, [0.0; 4]);
+        let ink = encode(2, 1, png::ColorType::Rgba, &[255, 255, 255, 0, 200, 200, 200, 255]);
+        assert_eq!(
+            read("a.png", &ink, &SMALL).expect("read")[0].raw,
+            [0.0, 200.0, 0.0, 200.0]
+        );
+        // Black ink on transparency, as many programs save it.
+        let black = encode(2, 1, png::ColorType::Rgba, &[0, 0, 0, 0, 0, 0, 0, 255]);
+        assert!(read("a.png", &black, &SMALL).is_err());
     }
 
     #[test]

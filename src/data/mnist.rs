@@ -88,6 +88,15 @@ pub fn find(part: Part, folder: Option<&Path>, events: &dyn Fn(Event)) -> Result
         Part::Test => &TEST,
     };
     if let Some(folder) = folder
+        && !folder.is_dir()
+    {
+        return Err(
+            Problem::new(format!("there is no folder `{}` to read MNIST from", folder.display()))
+                .hint("name the folder that holds its files with `data.dir`, --data-dir or EMBERLINE_DATA_DIR")
+                .into(),
+        );
+    }
+    if let Some(folder) = folder
         && TRAINING.iter().chain(&TEST).any(|file| present(folder, file).is_some())
     {
         // Never half from here and half from elsewhere: that would be a set which nobody has checked.

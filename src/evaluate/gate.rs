@@ -15,6 +15,8 @@ pub struct Gate {
     pub verdict: Verdict,
     /// Each threshold.
     pub checks: Vec<Check>,
+    /// The thresholds as configured: a verdict says nothing about others.
+    pub thresholds: GateConfig,
 }
 
 /// One threshold.
@@ -76,7 +78,11 @@ pub fn gate(config: &GateConfig, test: &Measures, slices: &BTreeMap<String, Meas
     } else {
         Verdict::Fail
     };
-    Gate { verdict, checks }
+    Gate {
+        verdict,
+        checks,
+        thresholds: config.clone(),
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+/// Weights of the largest network that is built: 400 MB, and four times that in training.
+pub const MOST_WEIGHTS: usize = 100_000_000;
+
 /// The kind of network and its sizes, without what the data decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -64,6 +67,34 @@ impl Architecture {
         self.input.iter().product()
     }
 
+    /// Weights of the network.
+    fn weights(&self) -> usize {
+        let dense = |sizes: &[usize]| {
+            sizes.windows(2).fold(0_usize, |sum, pair| {
+                sum.saturating_add(pair[0].saturating_add(1).saturating_mul(pair[1]))
+            })
+        };
+        match &self.model {
+            ModelConfig::Mlp { hidden, .. } => {
+                let mut sizes = vec![self.input_width()];
+                sizes.extend(hidden);
+                sizes.push(self.classes);
+                dense(&sizes)
+            }
+            ModelConfig::Cnn { filters, hidden, .. } => {
+                let [height, width, channels] = self.input[..] else {
+                    return 0;
+                };
+                let convolution =
+                    |input: usize, output: usize| input.saturating_mul(9).saturating_add(1).saturating_mul(output);
+                let flat = (height / 4).saturating_mul(width / 4).saturating_mul(filters[1]);
+                convolution(channels, filters[0])
+                    .saturating_add(convolution(filters[0], filters[1]))
+                    .saturating_add(dense(&[flat, *hidden, self.classes]))
+            }
+        }
+    }
+
     /// Checks what a configuration file can get wrong.
     ///
     /// # Errors
@@ -110,6 +141,12 @@ impl Architecture {
                 self.classes
             ));
         }
+        let weights = self.weights();
+        if weights > MOST_WEIGHTS {
+            return Err(format!(
+                "it has {weights} weights, and up to {MOST_WEIGHTS} are trained"
+            ));
+        }
         Ok(())
     }
 
@@ -153,4 +190,48 @@ impl Model {
 pub fn batch(values: Vec<f32>, width: usize, device: &Device) -> Tensor<2> {
     let rows = values.len() / width;
     Tensor::from_data(TensorData::new(values, [rows, width]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::Module;
+
+    #[test]
+    fn weights_are_counted_before_they_are_made() {
+        let models = [
+            ModelConfig::Mlp {
+                hidden: vec![5, 4],
+                dropout: 0.2,
+            },
+            ModelConfig::Cnn {
+                filters: [2, 3],
+                hidden: 6,
+                dropout: 0.2,
+            },
+        ];
+        for model in models {
+            let architecture = Architecture {
+                model,
+                input: vec![9, 8, 3],
+                classes: 3,
+            };
+            architecture.check().expect("can be built");
+            assert_eq!(architecture.weights(), architecture.init(&Device::flex()).num_params());
+        }
+    }
+
+    #[test]
+    fn a_network_that_no_memory_holds_is_refused() {
+        let architecture = Architecture {
+            model: ModelConfig::Mlp {
+                hidden: vec![99_999_999],
+                dropout: 0.2,
+            },
+            input: vec![28, 28, 1],
+            classes: 10,
+        };
+        let error = architecture.check().expect_err("too large");
+        assert!(error.contains("79499999215 weights"), "{error}");
+    }
 }

@@ -81,6 +81,14 @@ pub enum InputError {
         /// The column's name, or `pixel N`.
         column: String,
     },
+    /// A pixel is none.
+    #[error("pixel {index} is {value}, and a pixel lies between 0 and 255")]
+    Pixel {
+        /// Counted from 0.
+        index: usize,
+        /// What came.
+        value: String,
+    },
     /// A value is infinite.
     #[error("column `{column}` is not a finite number")]
     NotFinite {
@@ -110,6 +118,10 @@ impl Preprocessing {
                 let Scaling { shift, scale, fill } = self.scaling[0];
                 for (index, (value, out)) in raw.iter().zip(out.iter_mut()).enumerate() {
                     let value = finite(*value, fill, || format!("pixel {index}"))?;
+                    if !(0.0..=255.0).contains(&value) {
+                        let value = value.to_string();
+                        return Err(InputError::Pixel { index, value });
+                    }
                     *out = (value - shift) * scale;
                 }
             }
@@ -228,5 +240,27 @@ mod tests {
             preprocessing.apply(&schema, &[1.0], &mut out),
             Err(InputError::Width { expected: 2, got: 1 })
         );
+    }
+
+    #[test]
+    fn a_pixel_lies_between_0_and_255() {
+        let schema = Schema::Image {
+            height: 1,
+            width: 2,
+            channels: 1,
+        };
+        let preprocessing = Preprocessing {
+            normalise: Normalise::None,
+            missing: Missing::Error,
+            scaling: vec![Scaling::IDENTITY],
+        };
+        let mut out = [0.0; 2];
+        preprocessing.apply(&schema, &[0.0, 255.0], &mut out).expect("pixels");
+        for wrong in [-1.0, 255.5, 1e30] {
+            let error = preprocessing
+                .apply(&schema, &[0.0, wrong], &mut out)
+                .expect_err("no pixel");
+            assert!(error.to_string().starts_with("pixel 1 is "), "{error}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 
-use super::{Config, FILE, Project};
+use super::{Config, FILE, Project, check_name};
 use crate::problem::Problem;
 
 /// Reads the project in `folder` (or of the file, when it is one), with the overlay of `destination`.
@@ -28,6 +28,9 @@ pub fn load(folder: &Path, destination: Option<&str>) -> Result<Project> {
     let mut merged = base.value;
     let mut files = vec![base.path];
     if let Some(destination) = destination {
+        check_name(destination).map_err(|_| {
+            Problem::new(format!("`{destination}` names no destination")).hint("for example `-d staging`")
+        })?;
         let path = plain(&folder.join(format!("emberline.{destination}.yaml")));
         let overlay = read(path.clone())?.ok_or_else(|| {
             Problem::new(format!("no `{}` for destination `{destination}`", path.display()))
@@ -42,7 +45,11 @@ pub fn load(folder: &Path, destination: Option<&str>) -> Result<Project> {
     config.check().map_err(|reason| {
         Problem::new(format!("{}: {reason}", names(&files))).hint("docs/reference/emberline.yaml explains each key")
     })?;
-    Ok(Project { folder, config })
+    Ok(Project {
+        folder,
+        destination: destination.map(str::to_owned),
+        config,
+    })
 }
 
 /// One file, with the keys that are written in it.

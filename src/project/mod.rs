@@ -25,6 +25,8 @@ pub const FILE: &str = "emberline.yaml";
 pub struct Project {
     /// The folder that relative paths start from.
     pub folder: PathBuf,
+    /// The overlay's name, when there is one. Each destination has deployments of its own.
+    pub destination: Option<String>,
     /// The merged configuration.
     pub config: Config,
 }

@@ -77,6 +77,9 @@ impl Config {
                 "`evaluate.gate` asks for `loss: {loss}`, and a loss is 0 or more"
             ));
         }
+        if self.deploy.port == 0 {
+            return Err("`deploy.port` is 0, and a service needs a port that stays the same".into());
+        }
         at_least_one("deploy.replicas", self.deploy.replicas)
     }
 }

@@ -29,6 +29,7 @@ impl Fixture {
             fs::write(folder.path().join(name), bytes).expect("write");
         }
         let project = Project {
+            destination: None,
             folder: folder.path().to_owned(),
             config: Config {
                 name: "t".into(),

@@ -33,7 +33,10 @@ impl Local {
     pub fn new(project: &Project) -> Self {
         Self {
             name: project.config.name.clone(),
-            state: StateFolder::new(&project.state().join("local")),
+            state: StateFolder::new(&project.state().join(match &project.destination {
+                None => "local".to_owned(),
+                Some(destination) => format!("local.{destination}"),
+            })),
         }
     }
 
@@ -157,7 +160,10 @@ impl Target for Local {
         let spec = self.spec()?;
         if !self.state.supervised() {
             return Err(Problem::new(format!("nothing of `{}` runs", self.name))
-                .hint("`emberline deploy --replicas N` brings it back")
+                .hint(format!(
+                    "`emberline deploy --bundle {} --replicas {replicas}` brings it back",
+                    spec.release.version
+                ))
                 .into());
         }
         self.rescale(spec, replicas, timeout, events)

@@ -150,7 +150,12 @@ pub fn service(spec: &Spec, status: Option<&Status>, alive: bool) -> Service {
             ready: instances.iter().filter(|instance| instance.ready).count(),
         },
         address: runs.then(|| address(&release.host, release.port)),
-        address_hint: (!runs).then(|| "nothing runs; `emberline deploy` brings it back".to_owned()),
+        address_hint: (!runs).then(|| {
+            format!(
+                "nothing runs; `emberline deploy --bundle {}` brings it back",
+                release.version
+            )
+        }),
         phase,
         instances,
         trouble: status.and_then(|status| status.trouble.clone()),
