@@ -15,7 +15,8 @@
 //! - `project`: `emberline.yaml`.
 //! - `data`: sources of labelled data.
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
-//! - `templates`: the files that `init` writes.
+//! - `templates`: the files that `init` and `ci init` write.
+//! - `ci`: the pipelines of build servers.
 //! - `cli`: arguments in, reports out.
 //!
 //! This is the only file that asks for features.
@@ -28,6 +29,8 @@ pub mod preprocess;
 pub mod problem;
 pub mod serve;
 
+#[cfg(feature = "cli")]
+pub mod ci;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]

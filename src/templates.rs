@@ -52,6 +52,18 @@ pub const PROJECTS: [ProjectTemplate; 3] = [
     },
 ];
 
+/// The GitLab CI file; it takes `name`, `mnist` and the script of each stage by its name.
+pub const GITLAB_CI: &str = include_str!("../templates/ci/gitlab-ci.yml");
+/// The Jenkinsfile; it takes the script of each stage by its name.
+pub const JENKINSFILE: &str = include_str!("../templates/ci/Jenkinsfile");
+/// Stages of a pipeline in their order, with their scripts in plain shell, which take `name`.
+pub const PIPELINE_STAGES: [(&str, &str); 4] = [
+    ("train", include_str!("../templates/ci/train.sh")),
+    ("evaluate", include_str!("../templates/ci/evaluate.sh")),
+    ("package", include_str!("../templates/ci/package.sh")),
+    ("deploy", include_str!("../templates/ci/deploy.sh")),
+];
+
 /// Renders a template with the values of `context`.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    completions, delete, deploy, evaluate, generate, history, init, logs, package, predict, rollback, scale, serve,
+    ci, completions, delete, deploy, evaluate, generate, history, init, logs, package, predict, rollback, scale, serve,
     ship, status, supervise, train,
 };
 
@@ -83,6 +83,8 @@ pub enum Command {
     Delete(delete::Args),
     /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
     Ship(ship::Args),
+    /// Run the chain on a build server
+    Ci(ci::Args),
     /// Print what a shell completes the command line with
     Completions(completions::Args),
     /// Write the reference and the man pages

@@ -37,14 +37,14 @@ impl Context {
         project::load(folder, self.destination.as_deref())
     }
 
+    /// The overlay that `--destination` names.
+    pub(super) fn destination(&self) -> Option<&str> {
+        self.destination.as_deref()
+    }
+
     /// Warns when `--data-dir` names MNIST files for a project that reads none.
     pub(super) fn check_data_dir(&self, project: &Project, data_dir: Option<&Path>) {
-        let config = &project.config;
-        let slices = config.evaluate.slices.iter().map(|slice| slice.data.source);
-        let reads_mnist = slices
-            .chain([config.data.source])
-            .any(|source| source == Some(Source::Mnist));
-        if let Some(folder) = data_dir.filter(|_| !reads_mnist) {
+        if let Some(folder) = data_dir.filter(|_| !project.config.reads(Source::Mnist)) {
             self.output.warn(&format!(
                 "`{}` is not read: --data-dir is for `source: mnist`, and this project has no such data",
                 folder.display()

@@ -8,6 +8,7 @@ pub mod error;
 pub mod output;
 
 mod args;
+mod ci;
 mod completions;
 mod context;
 mod data_progress;
@@ -110,6 +111,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         Command::Rollback(args) => output.result(&rollback::run(args, context)?),
         Command::Delete(args) => output.result(&delete::run(args, context)?),
         Command::Ship(args) => output.result(&ship::run(args, context)?),
+        Command::Ci(args) => output.result(&ci::run(args, context)?),
         Command::Completions(args) => output.result(&completions::run(args)?),
         Command::Generate(args) => output.result(&generate::run(args)?),
         Command::Supervise(args) => supervise::run(args),

@@ -219,7 +219,8 @@ fn override_config(project: &mut Project, args: &Args) {
     }
 }
 
-/// `git rev-parse HEAD` of the project, with `-dirty` when its files differ; none outside a repository.
+/// `git rev-parse HEAD` of the project, with `-dirty` when its files differ (the state folder aside, which is being
+/// written); none outside a repository.
 fn source_revision(folder: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
@@ -234,7 +235,8 @@ fn source_revision(folder: &Path) -> Option<String> {
             .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let revision = git(&["rev-parse", "--verify", "-q", "HEAD"])?;
-    let changed = git(&["status", "--porcelain", "--", "."]).is_some_and(|changes| !changes.is_empty());
+    let changed =
+        git(&["status", "--porcelain", "--", ".", ":(exclude).emberline"]).is_some_and(|changes| !changes.is_empty());
     Some(if changed { format!("{revision}-dirty") } else { revision })
 }
 

@@ -72,6 +72,14 @@ pub struct Config {
     pub deploy: DeployConfig,
 }
 
+impl Config {
+    /// Whether any data of the project comes from `source`: its own, or that of a slice.
+    pub fn reads(&self, source: Source) -> bool {
+        let slices = self.evaluate.slices.iter().map(|slice| &slice.data);
+        slices.chain([&self.data]).any(|data| data.source == Some(source))
+    }
+}
+
 /// A section whose keys are all commented out is there and has no value: all of it is as by default.
 fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
