@@ -15,7 +15,8 @@
 //! - `project`: `emberline.yaml`.
 //! - `data`: sources of labelled data.
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
-//! - `templates`: the files that `init` writes.
+//! - `templates`: the files that `init` and `gateway` write.
+//! - `gateway`: nginx in front of the replicas.
 //! - `cli`: arguments in, reports out.
 //!
 //! This is the only file that asks for features.
@@ -36,6 +37,8 @@ pub mod data;
 pub mod deploy;
 #[cfg(feature = "cli")]
 pub mod evaluate;
+#[cfg(feature = "cli")]
+pub mod gateway;
 #[cfg(feature = "cli")]
 pub mod image;
 #[cfg(feature = "cli")]

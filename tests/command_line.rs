@@ -23,13 +23,26 @@ fn project() -> TempDir {
     folder
 }
 
-/// Every command that a person sees, with the path to it: `["scale"]`.
-fn commands() -> Vec<clap::Command> {
+/// Every command that a person sees and that does something, with the words that call it: `["ci", "init"]`.
+fn commands() -> Vec<(Vec<String>, clap::Command)> {
     let mut tree = emberline::cli::command();
     tree.build();
-    tree.get_subcommands()
-        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
-        .cloned()
+    parts_of(&tree, &[])
+}
+
+fn parts_of(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::Command)> {
+    let parts = command
+        .get_subcommands()
+        .filter(|part| !part.is_hide_set() && part.get_name() != "help");
+    parts
+        .flat_map(|part| {
+            let words = [words, &[part.get_name().to_owned()]].concat();
+            if part.has_subcommands() {
+                parts_of(part, &words)
+            } else {
+                vec![(words, part.clone())]
+            }
+        })
         .collect()
 }
 
@@ -54,27 +67,26 @@ fn assert_snapshot(name: &str, found: &str) {
 fn help_is_as_it_was() {
     let here = Path::new(".");
     assert_snapshot("help.txt", &run(here, &["--help"]).success().stdout);
-    for command in commands() {
-        let name = command.get_name();
-        assert_snapshot(
-            &format!("help-{name}.txt"),
-            &run(here, &[name, "--help"]).success().stdout,
-        );
+    for (mut words, _) in commands() {
+        let name = format!("help-{}.txt", words.join("-"));
+        words.push("--help".to_owned());
+        assert_snapshot(&name, &run(here, &words).success().stdout);
     }
 }
 
 #[test]
 fn every_command_has_an_example_that_parses() {
-    for command in commands() {
+    for (words, command) in commands() {
+        let name = words.join(" ");
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        assert!(help.contains("Example"), "`{}` has no example", command.get_name());
+        assert!(help.contains("Example"), "`{name}` has no example");
         let lines: Vec<&str> = help.lines().filter(|line| line.starts_with("  ")).collect();
-        assert!(lines.iter().any(|line| line.contains(command.get_name())), "{help}");
+        assert!(lines.iter().any(|line| line.contains(&name)), "{help}");
         for line in lines {
             let calls = line.split(['|', '&', '$', '(', ')', '>']).map(str::trim);
             for call in calls.filter(|call| call.starts_with("emberline ")) {
                 let parsed = emberline::cli::command().try_get_matches_from(call.split_whitespace());
-                assert!(parsed.is_ok(), "`{call}` of `{}`: {parsed:?}", command.get_name());
+                assert!(parsed.is_ok(), "`{call}` of `{name}`: {parsed:?}");
             }
         }
     }
@@ -102,14 +114,14 @@ fn the_version_is_the_package_s() {
 
 #[test]
 fn every_flag_has_its_variable() {
-    for command in commands() {
+    for (words, command) in commands() {
         for argument in command.get_arguments() {
             let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) else {
                 continue;
             };
             let expected = format!("EMBERLINE_{}", long.to_uppercase().replace('-', "_"));
             let found = argument.get_env().map(|name| name.to_string_lossy().into_owned());
-            assert_eq!(found, Some(expected), "--{long} of `{}`", command.get_name());
+            assert_eq!(found, Some(expected), "--{long} of `{}`", words.join(" "));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("preprocess", &[]),
@@ -33,6 +33,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("image", &["problem", "files", "bundle", "project"]),
     ("deploy", &["problem", "files", "bundle", "project"]),
     ("templates", &[]),
+    ("gateway", &["problem", "files", "project", "templates"]),
     (
         "cli",
         &[
@@ -49,6 +50,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
             "image",
             "deploy",
             "templates",
+            "gateway",
         ],
     ),
 ];

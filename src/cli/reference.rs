@@ -25,9 +25,23 @@ pub(super) fn tree() -> Command {
 
 /// A man page for the tool and one for each command.
 pub(super) fn pages(tree: &Command) -> Vec<Man> {
-    std::iter::once(tree)
-        .chain(tree.get_subcommands())
-        .map(|command| Man::new(command.clone()))
+    let commands = parts(tree).flat_map(pages);
+    std::iter::once(Man::new(tree.clone())).chain(commands).collect()
+}
+
+/// The commands that `command` is made of, without clap's own.
+fn parts(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|part| part.get_name() != "help")
+}
+
+/// Each command that does something, with its name in full: `train`, `ci init`.
+fn commands_by_name<'a>(tree: &'a Command, before: &str) -> Vec<(String, &'a Command)> {
+    let named = parts(tree).map(|command| (format!("{before}{}", command.get_name()), command));
+    named
+        .flat_map(|(name, command)| match command.has_subcommands() {
+            true => commands_by_name(command, &format!("{name} ")),
+            false => vec![(name, command)],
+        })
         .collect()
 }
 
@@ -42,21 +56,21 @@ pub(super) fn commands(tree: &Command) -> String {
          [exit-codes.md](exit-codes.md).\n\n\
          | command | |\n| --- | --- |\n",
     );
-    for command in tree.get_subcommands() {
-        let name = command.get_name();
+    let named = commands_by_name(tree, "");
+    for (name, command) in &named {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "| [`{name}`](#emberline-{name}) | {about} |");
+        let anchor = name.replace(' ', "-");
+        let _ = writeln!(text, "| [`{name}`](#emberline-{anchor}) | {about} |");
     }
     text.push_str("\n## Options of every command\n\n");
     text.push_str(&table(tree.get_arguments().filter(|argument| argument.is_global_set())));
-    for command in tree.get_subcommands() {
+    for (name, command) in named {
         let about = command.get_long_about().or(command.get_about());
         let about = about.map(ToString::to_string).unwrap_or_default();
         let usage = command.clone().render_usage().to_string();
         let _ = write!(
             text,
-            "\n## emberline {}\n\n{}.\n\n```console\n{}\n```\n\n",
-            command.get_name(),
+            "\n## emberline {name}\n\n{}.\n\n```console\n{}\n```\n\n",
             about.trim_end_matches('.'),
             usage.trim_start_matches("Usage: ")
         );
