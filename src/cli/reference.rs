@@ -38,9 +38,12 @@ fn parts(command: &Command) -> impl Iterator<Item = &Command> {
 fn commands_by_name<'a>(tree: &'a Command, before: &str) -> Vec<(String, &'a Command)> {
     let named = parts(tree).map(|command| (format!("{before}{}", command.get_name()), command));
     named
-        .flat_map(|(name, command)| match command.has_subcommands() {
-            true => commands_by_name(command, &format!("{name} ")),
-            false => vec![(name, command)],
+        .flat_map(|(name, command)| {
+            if command.has_subcommands() {
+                commands_by_name(command, &format!("{name} "))
+            } else {
+                vec![(name, command)]
+            }
         })
         .collect()
 }

@@ -103,9 +103,9 @@ pub fn found(program: &str, provided_by: &str) -> bool {
         .any(|folder| folder.join(program).is_file());
     if !found {
         let test = std::thread::current().name().unwrap_or_default().to_owned();
-        let line = format!("skipped {test}: there is no `{program}`; `{provided_by}` provides it");
+        let line = format!("skipped {test}: there is no `{program}`; `{provided_by}` provides it\n");
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{line}");
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
     found
 }
