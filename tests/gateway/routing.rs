@@ -74,7 +74,9 @@ fn the_other_balances_are_what_they_say() {
     };
     assert_eq!(counts(30), [0, 0, 30], "one client has one replica");
     assert_eq!(gateway.up(&servers, &["--balance", "least_conn"])["change"], "reloaded");
-    assert_eq!(counts(30), [10, 10, 10], "none has anything in hand");
+    // A request may still be in hand for an instant after its answer has arrived.
+    let counts = counts(30);
+    assert!(counts.iter().all(|count| (8..=12).contains(count)), "{counts:?}");
 }
 
 #[test]
