@@ -15,7 +15,8 @@
 //! - `project`: `emberline.yaml`.
 //! - `data`: sources of labelled data.
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
-//! - `templates`: the files that `init` and `ci init` write.
+//! - `templates`: the files that `init`, `gateway` and `ci init` write.
+//! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
 //! - `cli`: arguments in, reports out.
 //!
@@ -39,6 +40,8 @@ pub mod data;
 pub mod deploy;
 #[cfg(feature = "cli")]
 pub mod evaluate;
+#[cfg(feature = "cli")]
+pub mod gateway;
 #[cfg(feature = "cli")]
 pub mod image;
 #[cfg(feature = "cli")]

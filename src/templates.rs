@@ -1,7 +1,8 @@
 //! The embedded templates, and the strict environment that they are rendered in.
 //!
-//! A name that a template uses and nobody gives is an error, and every value goes through `tojson`, which is YAML as well:
-//! no value can inject any. Data files of a project come from examples/ as they are.
+//! A name that a template uses and nobody gives is an error, and in YAML every value goes through `tojson`, which is YAML
+//! as well: no value can inject any. How that is for nginx is said in `gateway`. Data files of a project come from
+//! examples/ as they are.
 
 use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
@@ -52,6 +53,8 @@ pub const PROJECTS: [ProjectTemplate; 3] = [
     },
 ];
 
+/// The template of the gateway's configuration; `gateway` gives it its values.
+pub const NGINX: &str = include_str!("../templates/gateway/nginx.conf");
 /// The GitLab CI file; it takes `name`, `mnist` and the script of each stage by its name.
 pub const GITLAB_CI: &str = include_str!("../templates/ci/gitlab-ci.yml");
 /// The Jenkinsfile; it takes the script of each stage by its name.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("preprocess", &[]),
@@ -34,6 +34,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("deploy", &["problem", "files", "bundle", "project"]),
     ("templates", &[]),
     ("ci", &["problem", "project", "templates"]),
+    ("gateway", &["problem", "files", "project", "templates"]),
     (
         "cli",
         &[
@@ -51,6 +52,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "deploy",
             "templates",
             "ci",
+            "gateway",
         ],
     ),
 ];

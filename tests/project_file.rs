@@ -124,6 +124,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown.preprocess, default.preprocess);
     assert_eq!(shown.train, default.train);
     assert_eq!(shown.deploy, default.deploy);
+    assert_eq!(shown.gateway, default.gateway);
     assert_eq!(shown.package.output, default.package.output);
     let resolve = |config: &Config| config.model.resolve().expect("a network");
     assert_eq!(resolve(&shown), resolve(&default));
@@ -150,7 +151,7 @@ fn an_unknown_key_is_shown_with_the_nearest_one() {
     assert_eq!(
         message,
         "emberline.yaml:3:1: unknown key `trian`, expected one of name, data, preprocess, model, train, evaluate, \
-         package, deploy\n  |\n  | trian: {epochs: 3}\n  | ^"
+         package, deploy, gateway\n  |\n  | trian: {epochs: 3}\n  | ^"
     );
     assert_eq!(hint.as_deref(), Some("did you mean `train`?"));
 

@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    ci, completions, delete, deploy, evaluate, generate, history, init, logs, package, predict, rollback, scale, serve,
-    ship, status, supervise, train,
+    ci, completions, delete, deploy, evaluate, gateway, generate, history, init, logs, package, predict, rollback,
+    scale, serve, ship, status, supervise, train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -81,6 +81,8 @@ pub enum Command {
     Rollback(rollback::Args),
     /// End the service and forget its history
     Delete(delete::Args),
+    /// Put nginx in front of the replicas
+    Gateway(gateway::Args),
     /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
     Ship(ship::Args),
     /// Run the chain on a build server

@@ -16,6 +16,7 @@ mod delete;
 mod deploy;
 mod duration;
 mod evaluate;
+mod gateway;
 mod generate;
 mod history;
 mod init;
@@ -110,6 +111,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         Command::History(args) => output.result(&history::run(args, context)?),
         Command::Rollback(args) => output.result(&rollback::run(args, context)?),
         Command::Delete(args) => output.result(&delete::run(args, context)?),
+        Command::Gateway(args) => match &args.command {
+            gateway::Command::Render(args) => output.result(&gateway::render(args, context)?),
+            gateway::Command::Up(args) => output.result(&gateway::up(args, context)?),
+            gateway::Command::Down(args) => output.result(&gateway::down(args, context)?),
+        },
         Command::Ship(args) => output.result(&ship::run(args, context)?),
         Command::Ci(args) => output.result(&ci::run(args, context)?),
         Command::Completions(args) => output.result(&completions::run(args)?),

@@ -10,8 +10,10 @@ pub use load::load;
 pub use resolve::check_name;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::bundle::Schedule;
@@ -70,6 +72,9 @@ pub struct Config {
     /// The running service.
     #[serde(deserialize_with = "or_default")]
     pub deploy: DeployConfig,
+    /// What stands in front of it.
+    #[serde(deserialize_with = "or_default")]
+    pub gateway: GatewayConfig,
 }
 
 impl Config {
@@ -340,4 +345,54 @@ pub enum TargetKind {
     /// Processes on this machine.
     #[default]
     Local,
+}
+
+/// `gateway`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Address and port that it listens on.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+    /// How it spreads requests.
+    pub balance: Balance,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            balance: Balance::RoundRobin,
+        }
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| D::Error::custom(format!("`{text}` is no address with a port, such as `127.0.0.1:8080`")))
+}
+
+/// How a gateway spreads requests over replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// To each in turn.
+    #[default]
+    RoundRobin,
+    /// To the one with the fewest requests in hand.
+    LeastConn,
+    /// By the client's address, so that a client keeps its replica.
+    IpHash,
+}
+
+impl Balance {
+    /// As written in `emberline.yaml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastConn => "least_conn",
+            Self::IpHash => "ip_hash",
+        }
+    }
 }

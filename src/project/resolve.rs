@@ -80,7 +80,14 @@ impl Config {
         if self.deploy.port == 0 {
             return Err("`deploy.port` is 0, and a service needs a port that stays the same".into());
         }
-        at_least_one("deploy.replicas", self.deploy.replicas)
+        at_least_one("deploy.replicas", self.deploy.replicas)?;
+        if self.gateway.listen.port() == 0 {
+            return Err(format!(
+                "`gateway.listen` is `{}`, and must have a port that stays the same",
+                self.gateway.listen
+            ));
+        }
+        Ok(())
     }
 }
 
