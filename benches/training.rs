@@ -1,10 +1,11 @@
 //! The training loop against a plain burn-flex loop over the same batches: forward, loss, backward, Adam, nothing else.
 //!
 //! The two take turns in one process, so that a machine that slows down slows down both, and the median of the ratios is
-//! what counts. Ours also shuffles, reads loss and accuracy of every batch, looks at the validation split and keeps the
-//! best weights. It fails when ours takes more than `MOST` times the plain loop.
+//! what counts. Ours also reads loss and answers of every batch, and reports each; the look at the validation
+//! split, which the plain loop does not have, is not counted. It fails when ours takes more than `MOST` times the plain
+//! loop.
 //!
-//! `EMBERLINE_BENCH=short` runs fewer and smaller passes, to see that it runs at all.
+//! `EMBERLINE_BENCH=short` runs fewer and smaller passes, to see that it runs at all: too few to judge by.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -17,12 +18,11 @@ use emberline::bundle::Schedule;
 use emberline::data::{Dataset, digits};
 use emberline::model::{Architecture, ModelConfig, batch};
 use emberline::preprocess::{Missing, Normalise, Preprocessing, Scaling, Schema};
-use emberline::train::{Encoded, Settings, fit};
+use emberline::train::{Encoded, Order, Settings, fit};
 
 const BATCH: usize = 128;
-/// Slower than the plain loop by more than this is a failure: the plain loop looks neither at the answers nor at the
-/// validation split.
-const MOST: f64 = 1.15;
+/// Slower than the plain loop by more than this, which is about what two runs of the same code differ by, is a failure.
+const MOST: f64 = 1.05;
 
 fn main() {
     let short = std::env::var("EMBERLINE_BENCH").is_ok_and(|form| form == "short");
@@ -40,7 +40,7 @@ fn main() {
     let mut ratios: Vec<f64> = Vec::new();
     let (mut ours_best, mut plain_best) = (f64::MAX, f64::MAX);
     for pair in 0..=pairs {
-        let ours = time(|| ours(&architecture, &training, &validation));
+        let ours = ours(&architecture, &training, &validation);
         let plain = time(|| plain(&architecture, &training));
         // The first pair fills caches and starts threads.
         if pair > 0 {
@@ -58,7 +58,7 @@ fn main() {
         ratios[ratios.len() - 1]
     ));
     assert!(
-        median <= MOST,
+        short || median <= MOST,
         "the training loop takes {median:.3} times the plain one"
     );
 }
@@ -87,7 +87,8 @@ fn encoded(count: usize, seed: u64) -> Encoded {
     Encoded::new(&data, &schema, &preprocessing).expect("digits are images")
 }
 
-fn ours(architecture: &Architecture, training: &Encoded, validation: &Encoded) {
+/// Seconds of a pass, validation not counted.
+fn ours(architecture: &Architecture, training: &Encoded, validation: &Encoded) -> f64 {
     let settings = Settings {
         epochs: 1,
         batch_size: BATCH,
@@ -104,7 +105,8 @@ fn ours(architecture: &Architecture, training: &Encoded, validation: &Encoded) {
         &mut |_| {},
         &AtomicBool::new(false),
     );
-    assert!(outcome.expect("trained").is_some());
+    let epoch = &outcome.expect("trained").expect("a whole pass").epochs[0];
+    training.len() as f64 / epoch.samples_per_second
 }
 
 /// As one would write it by the book.
@@ -114,8 +116,7 @@ fn plain(architecture: &Architecture, training: &Encoded) {
     let mut model = architecture.init(&device);
     let mut optimiser = AdamConfig::new().init();
     let loss = CrossEntropyLossConfig::new().init(&device);
-    let rows: Vec<usize> = (0..training.len()).collect();
-    for rows in rows.chunks(BATCH) {
+    for rows in Order::new(training.len(), 1).batches(BATCH) {
         let inputs = batch(training.gather(rows), training.width(), &device);
         let labels = training.gather_labels(rows);
         let targets = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows.len()]), &device);

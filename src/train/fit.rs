@@ -132,7 +132,8 @@ pub fn fit(
                 break 'epochs;
             }
             let left = settings.schedule.factor(f64::from(steps_done) / steps);
-            let report = step.train(training, rows, settings.learning_rate * left)?;
+            let (next, report) = step.train(training, rows, settings.learning_rate * left)?;
+            step = next;
             steps_done += 1;
             samples += rows.len();
             correct += report.correct;

@@ -52,7 +52,7 @@ impl Step {
     /// # Errors
     ///
     /// A device that fails, or a loss that is no finite number.
-    pub fn train(&mut self, data: &Encoded, rows: &[usize], learning_rate: f64) -> Result<StepReport> {
+    pub fn train(mut self, data: &Encoded, rows: &[usize], learning_rate: f64) -> Result<(Self, StepReport)> {
         let labels = data.gather_labels(rows);
         let inputs = model::batch(data.gather(rows), data.width(), &self.device);
         let targets = Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [labels.len()]), &self.device);
@@ -71,9 +71,10 @@ impl Step {
             .zip(&labels)
             .filter(|(logits, label)| argmax(logits) == label.cast_unsigned() as usize)
             .count();
-        // The optimiser takes the model by value; a clone of it is a clone of handles.
-        self.model = self.optimiser.step(learning_rate, self.model.clone(), gradients);
-        Ok(StepReport { loss, correct })
+        // The step is passed on by value, so that the optimiser holds the only handle of the weights and writes into
+        // their own memory.
+        self.model = self.optimiser.step(learning_rate, self.model, gradients);
+        Ok((self, StepReport { loss, correct }))
     }
 }
 
