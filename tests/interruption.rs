@@ -4,54 +4,19 @@ mod tool;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
-use tool::{emberline, ran, run};
+use tool::trained::{QUICK, bundles, json, names, project, text, train};
+use tool::{emberline, run};
 
-const QUICK: &str = "name: quick\ndata: {source: synthetic-digits, count: 600, test_count: 200}\ntrain: {epochs: 2}\n";
 /// Longer than any test waits: it is always ended from outside.
 const ENDLESS: &str = "name: quick\ndata: {source: synthetic-digits, count: 600}\ntrain: {epochs: 1000000}\n";
 /// A first epoch of many small steps.
 const SLOW: &str =
     "name: quick\ndata: {source: synthetic-digits, count: 3000}\ntrain: {batch_size: 1}\nmodel: {kind: cnn}\n";
-
-fn project(config: &str) -> TempDir {
-    let folder = tempfile::tempdir().expect("folder");
-    fs::write(folder.path().join("emberline.yaml"), config).expect("project");
-    folder
-}
-
-fn train(folder: &Path, arguments: &[&str]) -> Value {
-    ran(emberline(folder, &["train", "-o", "json"]).args(arguments))
-        .success()
-        .json()
-}
-
-/// Names in a folder, sorted; none when there is no such folder.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-fn bundles(folder: &Path) -> PathBuf {
-    folder.join(".emberline/bundles")
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).expect("file")).expect("JSON")
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_else(|| panic!("no `{key}` in {value}"))
-}
 
 // ---- interrupted ----
 

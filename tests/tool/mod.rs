@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // each test file uses its part of it
 
+pub mod trained;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
