@@ -18,6 +18,7 @@
 //! - `templates`: the files that `init`, `gateway` and `ci init` write.
 //! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
+//! - `engine`, `cluster`: the container engine, and the Kubernetes cluster, that others work with.
 //! - `cli`: arguments in, reports out.
 //!
 //! This is the only file that asks for features.
@@ -35,9 +36,13 @@ pub mod ci;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
+pub mod cluster;
+#[cfg(feature = "cli")]
 pub mod data;
 #[cfg(feature = "cli")]
 pub mod deploy;
+#[cfg(feature = "cli")]
+pub mod engine;
 #[cfg(feature = "cli")]
 pub mod evaluate;
 #[cfg(feature = "cli")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("preprocess", &[]),
@@ -30,11 +30,28 @@ const ROOMS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("evaluate", &["bundle", "predict", "project", "data"]),
-    ("image", &["problem", "files", "bundle", "project"]),
-    ("deploy", &["problem", "files", "bundle", "project"]),
     ("templates", &[]),
+    ("engine", &["problem"]),
+    ("cluster", &["problem"]),
+    (
+        "image",
+        &["problem", "files", "bundle", "project", "templates", "engine"],
+    ),
     ("ci", &["problem", "project", "templates"]),
-    ("gateway", &["problem", "files", "project", "templates"]),
+    ("gateway", &["problem", "files", "project", "templates", "cluster"]),
+    (
+        "deploy",
+        &[
+            "problem",
+            "files",
+            "bundle",
+            "project",
+            "templates",
+            "engine",
+            "cluster",
+            "gateway",
+        ],
+    ),
     (
         "cli",
         &[
@@ -51,6 +68,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
             "image",
             "deploy",
             "templates",
+            "engine",
+            "cluster",
             "ci",
             "gateway",
         ],

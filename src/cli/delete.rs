@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::deploy::{Watch, target};
+use super::deploy::Watch;
 use super::error::Failure;
 use super::output::Report;
+use super::place::Place;
 use crate::problem::Problem;
 
 /// End the service and forget its history
@@ -20,6 +21,9 @@ pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
     /// Do not ask
     #[arg(short, long, env = "EMBERLINE_YES")]
     pub yes: bool,
@@ -32,7 +36,7 @@ pub struct Args {
 /// When nothing is deployed, nobody said yes, or something does not end.
 pub fn run(args: &Args, context: &Context) -> Result<DeleteReport> {
     let project = context.project(&args.project)?;
-    let target = target(&project);
+    let target = args.place.target(&project)?;
     let name = project.config.name.clone();
     if !args.yes {
         let question = match target.status() {

@@ -12,13 +12,15 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Context;
 use super::duration::duration;
+use super::error::Failure;
 use super::output::{Output, ProgressMode, Report, columns, table};
+use super::place::Place;
+use super::{Context, package};
 use crate::bundle::{Evaluation, Store, Verdict, require_pass};
 use crate::deploy::history::{ReleaseSource, utc};
-use crate::deploy::local::Local;
-use crate::deploy::{Events, Request, Service, Target};
+use crate::deploy::kubernetes::{Kubernetes, Manifests};
+use crate::deploy::{Autoscale, Events, Request, Service};
 use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
 
@@ -33,13 +35,16 @@ pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
-    /// Where the service runs [default: `deploy.target`]
-    #[arg(long, value_enum, env = "EMBERLINE_TARGET")]
-    pub target: Option<TargetName>,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
     /// Version of the bundle, or its directory [default: the newest]
     #[arg(long, env = "EMBERLINE_BUNDLE")]
     pub bundle: Option<String>,
-    /// Address to listen on [default: `deploy.host`]
+    /// Docker, Kubernetes: the image [default: `package.repository`, or the project's name, with the bundle's version]
+    #[arg(long, value_name = "REFERENCE", env = "EMBERLINE_IMAGE")]
+    pub image: Option<String>,
+    /// Local, Docker: address to listen on [default: `deploy.host`]
     #[arg(long, env = "EMBERLINE_HOST")]
     pub host: Option<String>,
     /// Port to listen on [default: `deploy.port`]
@@ -57,13 +62,18 @@ pub struct Args {
     /// How long a replica may take until it is ready
     #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
     pub timeout: Duration,
+    /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
+    #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
+    pub dry_run: Option<DryRun>,
 }
 
-/// Where a service can run.
+/// Who is asked what a deployment would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TargetName {
-    /// Processes on this machine
-    Local,
+pub enum DryRun {
+    /// Nobody: no cluster is needed
+    Client,
+    /// The cluster, with all its checks and defaults
+    Server,
 }
 
 /// Runs the command.
@@ -73,14 +83,83 @@ pub enum TargetName {
 /// What is wrong with the project, the bundle or its gate, or how the deployment ended.
 pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
-    let config = &project.config.deploy;
-    let target = match args.target {
-        Some(TargetName::Local) => local(&project),
-        None => target(&project),
+    let kind = args.place.kind(&project)?;
+    let request = request(args, &project, kind, context)?;
+    let target = args.place.target(&project)?;
+    let now = target.status().ok();
+    if let Some(now) = &now {
+        warn_of_changes(args, &request, now, context)?;
+    }
+    let watch = Watch::new(context)?;
+    target.deploy(&request, &watch).map(ServiceReport)
+}
+
+/// What `--dry-run` prints.
+///
+/// # Errors
+///
+/// As [`run`], and [`Failure::Usage`] for another target than a cluster.
+pub fn dry_run(args: &Args, asked: DryRun, context: &Context) -> Result<DryRunReport> {
+    let project = context.project(&args.project)?;
+    let kind = args.place.kind(&project)?;
+    if kind != TargetKind::Kubernetes {
+        return Err(Failure::Usage(format!(
+            "`--dry-run` prints what a cluster is given, and the target is `{}`; --target kubernetes is the one that \
+             reads it",
+            kind.name()
+        ))
+        .into());
+    }
+    let request = request(args, &project, kind, context)?;
+    let access = args.place.access(&project);
+    let objects = match asked {
+        DryRun::Client => Manifests::render(&project, &request, access.namespace.as_deref())?.objects()?,
+        DryRun::Server => Kubernetes::new(&project, &access)?.dry_run(&request)?,
     };
+    Ok(DryRunReport { objects })
+}
+
+/// Objects that a deployment would apply.
+#[derive(Debug, Serialize)]
+pub struct DryRunReport {
+    /// In the order of their application.
+    pub objects: Vec<serde_json::Value>,
+}
+
+impl Report for DryRunReport {
+    /// YAML documents, for `kubectl apply --filename -`.
+    fn text(&self) -> String {
+        let documents: Vec<String> = self
+            .objects
+            .iter()
+            .filter_map(|object| serde_saphyr::to_string(object).ok())
+            .map(|document| document.trim_end().to_owned())
+            .collect();
+        documents.join("\n---\n")
+    }
+}
+
+/// What the arguments and the project ask for, once the bundle's gate allows it.
+fn request(args: &Args, project: &Project, kind: TargetKind, context: &Context) -> Result<Request> {
+    let config = &project.config.deploy;
     let host = args.host.clone().unwrap_or_else(|| config.host.clone());
     let port = args.port.unwrap_or(config.port);
-    check_address(&host, port, args.allow_public)?;
+    match kind {
+        TargetKind::Kubernetes if args.host.is_some() || args.allow_public => {
+            return Err(Failure::Usage(
+                "`--host` and `--allow-public` are about this machine; a cluster has addresses of its own".into(),
+            )
+            .into());
+        }
+        TargetKind::Kubernetes => {}
+        TargetKind::Local if args.image.is_some() => {
+            return Err(Failure::Usage(
+                "`--image` is about containers, and the target is `local`, which runs the bundle itself".into(),
+            )
+            .into());
+        }
+        TargetKind::Local | TargetKind::Docker => check_address(&host, port, args.allow_public)?,
+    }
     let store = Store::of_project(&project.folder);
     let bundle = match &args.bundle {
         Some(reference) => store.open(reference)?,
@@ -98,45 +177,48 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
             bundle.version()
         ));
     }
-    let replicas = args.replicas.unwrap_or(config.replicas);
-    if args.replicas.is_none()
-        && let Ok(now) = target.status()
-        && now.replicas.desired != replicas
-    {
+    let mut source = ReleaseSource::new(&bundle, verdict);
+    if kind != TargetKind::Local {
+        source.image = Some(match &args.image {
+            Some(image) => image.clone(),
+            None => package::reference(project, None, bundle.version())?.to_string(),
+        });
+    }
+    Ok(Request {
+        source,
+        host,
+        port,
+        replicas: args.replicas.unwrap_or(config.replicas),
+        timeout: args.timeout,
+    })
+}
+
+/// Tells of what a deployment changes besides the bundle, though nobody has asked for it on the command line.
+fn warn_of_changes(args: &Args, request: &Request, now: &Service, context: &Context) -> Result<()> {
+    let (replicas, port) = (request.replicas, request.port);
+    if now.autoscale.is_some() && args.replicas.is_some() {
+        return Err(Failure::Usage(
+            "the number of replicas follows the load, and `--replicas` would fight it; `emberline scale --replicas N` \
+             ends that"
+                .into(),
+        )
+        .into());
+    }
+    if args.replicas.is_none() && now.autoscale.is_none() && now.replicas.desired != replicas {
         context.output.warn(&format!(
             "{} replicas become {replicas}, as `deploy.replicas` says; `--replicas` asks for another number",
             now.replicas.desired
         ));
     }
     if args.port.is_none()
-        && let Ok(now) = target.status()
-        && let Some(address) = now.address
+        && let Some(address) = &now.address
         && !address.ends_with(&format!(":{port}"))
     {
         context.output.warn(&format!(
             "{address} moves to port {port}, as `deploy.port` says; `--port` asks for another one"
         ));
     }
-    let request = Request {
-        source: ReleaseSource::new(&bundle, verdict),
-        host,
-        port,
-        replicas,
-        timeout: args.timeout,
-    };
-    let watch = Watch::new(context)?;
-    target.deploy(&request, &watch).map(ServiceReport)
-}
-
-/// The target that the project's configuration names.
-pub(super) fn target(project: &Project) -> Box<dyn Target> {
-    match project.config.deploy.target {
-        TargetKind::Local => local(project),
-    }
-}
-
-fn local(project: &Project) -> Box<dyn Target> {
-    Box::new(Local::new(project))
+    Ok(())
 }
 
 fn check_address(host: &str, port: u16, allow_public: bool) -> Result<()> {
@@ -221,13 +303,24 @@ pub struct ServiceReport(pub Service);
 impl Report for ServiceReport {
     fn text(&self) -> String {
         let Self(service) = self;
+        let target = match &service.namespace {
+            Some(namespace) => format!("{}, namespace {namespace}", service.target.name()),
+            None => service.target.name().to_owned(),
+        };
         let facts = [
             ("name", service.name.clone()),
+            ("target", target),
             ("version", service.version.clone()),
             ("revision", service.revision.to_string()),
             (
                 "replicas",
-                format!("{} of {} ready", service.replicas.ready, service.replicas.desired),
+                match &service.autoscale {
+                    None => format!("{} of {} ready", service.replicas.ready, service.replicas.desired),
+                    Some(Autoscale { min, max, cpu }) => format!(
+                        "{} of {} ready, {min} to {max} by the load: {cpu} % of processor time",
+                        service.replicas.ready, service.replicas.desired
+                    ),
+                },
             ),
             ("phase", service.phase.name().to_owned()),
             (
@@ -254,18 +347,35 @@ impl Report for ServiceReport {
 impl ServiceReport {
     /// The table of the processes; empty when there is none.
     pub(super) fn instances(&self) -> String {
+        let named = self.0.instances.iter().any(|instance| instance.name.is_some());
         let heads = [
-            "REPLICA", "PID", "VERSION", "REVISION", "READY", "RESTARTS", "REQUESTS", "UP SINCE",
+            "REPLICA",
+            if named { "NAME" } else { "PID" },
+            "VERSION",
+            "REVISION",
+            "READY",
+            "RESTARTS",
+            "REQUESTS",
+            "UP SINCE",
         ];
         let rows = self.0.instances.iter().map(|instance| {
             vec![
                 instance.replica.to_string(),
-                instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                match &instance.name {
+                    Some(name) => name.clone(),
+                    None => instance.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                },
                 instance.version.clone(),
                 instance.revision.to_string(),
-                if instance.ready { "yes" } else { "no" }.to_owned(),
+                match &instance.waiting {
+                    _ if instance.ready => "yes".to_owned(),
+                    Some(reason) => format!("no: {reason}"),
+                    None => "no".to_owned(),
+                },
                 instance.restarts.to_string(),
-                instance.requests.to_string(),
+                instance
+                    .requests
+                    .map_or_else(|| "-".to_owned(), |requests| requests.to_string()),
                 utc(instance.since),
             ]
         });

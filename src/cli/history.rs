@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::deploy::target;
 use super::output::{Report, columns};
+use super::place::Place;
 use crate::bundle::Verdict;
 use crate::deploy::history::{Revision, utc};
 
@@ -18,6 +18,9 @@ pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Runs the command.
@@ -27,7 +30,7 @@ pub struct Args {
 /// When nothing is deployed.
 pub fn run(args: &Args, context: &Context) -> Result<HistoryReport> {
     let project = context.project(&args.project)?;
-    let revisions = target(&project).history()?;
+    let revisions = args.place.target(&project)?.history()?;
     Ok(HistoryReport {
         name: project.config.name,
         revisions,

@@ -7,8 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::deploy::target;
 use super::output::{Format, Report};
+use super::place::Place;
 use crate::deploy::{LogLine, LogQuery};
 
 /// Print what the replicas have logged
@@ -18,6 +18,9 @@ pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
     /// Of this replica alone
     #[arg(long, env = "EMBERLINE_REPLICA")]
     pub replica: Option<u32>,
@@ -46,7 +49,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         lines: Vec::new(),
     };
     let mut printed = Ok(ControlFlow::Continue(()));
-    target(&project).logs(&query, &mut |line| {
+    args.place.target(&project)?.logs(&query, &mut |line| {
         if args.follow {
             printed = match context.output.format() {
                 Format::Text => context.output.stdout(&report.line(&line)),
@@ -75,11 +78,11 @@ pub struct LogsReport {
 }
 
 impl LogsReport {
-    fn line(&self, LogLine { replica, line }: &LogLine) -> String {
-        if self.prefix {
-            format!("replica-{replica} | {line}")
-        } else {
-            line.clone()
+    fn line(&self, LogLine { replica, name, line }: &LogLine) -> String {
+        match name {
+            _ if !self.prefix => line.clone(),
+            Some(name) => format!("{name} | {line}"),
+            None => format!("replica-{replica} | {line}"),
         }
     }
 }

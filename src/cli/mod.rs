@@ -22,6 +22,7 @@ mod history;
 mod init;
 mod logs;
 mod package;
+mod place;
 mod predict;
 mod reference;
 mod rollback;
@@ -104,7 +105,10 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         Command::Predict(args) => output.result(&predict::run(args, context)?),
         Command::Serve(args) => serve::run(args, context),
         Command::Package(args) => output.result(&package::run(args, context)?),
-        Command::Deploy(args) => output.result(&deploy::run(args, context)?),
+        Command::Deploy(args) => match args.dry_run {
+            None => output.result(&deploy::run(args, context)?),
+            Some(asked) => output.result(&deploy::dry_run(args, asked, context)?),
+        },
         Command::Scale(args) => output.result(&scale::run(args, context)?),
         Command::Status(args) => output.result(&status::run(args, context)?),
         Command::Logs(args) => logs::run(args, context),

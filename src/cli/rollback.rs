@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
-use super::deploy::{ServiceReport, Watch, target};
+use super::deploy::{ServiceReport, Watch};
 use super::duration::duration;
+use super::place::Place;
 
 /// Serve the bundle of a former revision again, as a new revision
 ///
@@ -18,6 +19,9 @@ pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
     /// Revision to go back to [default: the newest one that was deployed with another bundle]
     #[arg(long, value_name = "N", env = "EMBERLINE_REVISION")]
     pub revision: Option<u64>,
@@ -34,7 +38,8 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
     let watch = Watch::new(context)?;
-    target(&project)
+    args.place
+        .target(&project)?
         .rollback(args.revision, args.timeout, &watch)
         .map(ServiceReport)
 }

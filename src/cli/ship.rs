@@ -8,20 +8,18 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::deploy::{ServiceReport, TargetName};
+use super::deploy::ServiceReport;
 use super::duration::duration;
 use super::error::Failure;
 use super::evaluate::EvaluateReport;
 use super::output::{Report, percent, table};
 use super::package::PackageReport;
+use super::place::Place;
 use super::predict::{Prediction, prediction};
 use super::train::{DeviceArg, ModelArg, TrainReport};
 use super::{Context, deploy, evaluate, package, train};
 use crate::bundle::Store;
 use crate::problem::Problem;
-
-/// How long the live prediction may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
 #[derive(Clone, Debug, clap::Args)]
@@ -50,9 +48,9 @@ pub struct Args {
     /// The static `emberline-server` that goes into the image [default: the one beside this tool, or built from source]
     #[arg(long, value_name = "PATH", env = "EMBERLINE_RUNTIME")]
     pub runtime: Option<PathBuf>,
-    /// Where the service runs [default: `deploy.target`]
-    #[arg(long, value_enum, env = "EMBERLINE_TARGET")]
-    pub target: Option<TargetName>,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
     /// Port to listen on [default: `deploy.port`]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..), env = "EMBERLINE_PORT")]
     pub port: Option<u16>,
@@ -146,18 +144,20 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
     let deployed = deploy::run(
         &deploy::Args {
             project: args.project.clone(),
-            target: args.target,
+            place: args.place.clone(),
             bundle,
+            image: None,
             host: None,
             port: args.port,
             replicas: args.replicas,
             allow_public: args.allow_public,
             allow_ungated: false,
             timeout: args.timeout,
+            dry_run: None,
         },
         context,
     )?;
-    let prediction = ask(args, &trained.version, &deployed)?;
+    let prediction = ask(args, &trained.version, context)?;
     Ok(ShipReport {
         train: trained,
         evaluate: evaluated,
@@ -169,24 +169,16 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
 }
 
 /// Sends a held-out sample of the bundle to the running service.
-fn ask(args: &Args, version: &str, deployed: &ServiceReport) -> Result<Prediction> {
+fn ask(args: &Args, version: &str, context: &Context) -> Result<Prediction> {
     let bundle = Store::of_project(&args.project).open(version)?;
     let manifest = bundle.manifest();
     let case = bundle.golden()?.cases.into_iter().next_back();
-    let (Some(address), Some(case)) = (&deployed.0.address, case) else {
-        return Err(Problem::new("the service has no address to ask").into());
-    };
-    let url = format!("{address}/v1/models/{}:predict", manifest.name);
-    let failed = || format!("the service at {url} did not answer");
-    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build());
-    let answer = agent
-        .post(&url)
-        .header("content-type", "application/json")
-        .send(json!({ "instances": [case.input] }).to_string())
-        .with_context(failed)?
-        .into_body()
-        .read_to_string()
-        .with_context(failed)?;
+    let case = case.ok_or_else(|| Problem::new("the bundle has no held-out sample to ask for"))?;
+    let project = context.project(&args.project)?;
+    let path = format!("/v1/models/{}:predict", manifest.name);
+    let body = json!({ "instances": [case.input] }).to_string();
+    let answer = args.place.target(&project)?.ask(&path, &body)?;
+    let failed = || "the service's answer is no prediction";
     let answer: Value = serde_json::from_str(&answer).with_context(failed)?;
     let probabilities: Vec<f32> = serde_json::from_value(answer["predictions"][0].clone())
         .ok()
@@ -196,7 +188,7 @@ fn ask(args: &Args, version: &str, deployed: &ServiceReport) -> Result<Predictio
     let expected = prediction("held-out sample", &manifest.classes, &case.probabilities);
     if answer.label != expected.label {
         return Err(Problem::new(format!(
-            "the service at {url} answers `{}` where the trained model answered `{}`",
+            "the service answers `{}` where the trained model answered `{}`",
             answer.label, expected.label
         ))
         .into());
@@ -249,7 +241,13 @@ impl Report for ShipReport {
                 ),
             ),
             ("time".to_owned(), format!("{:.1} s", self.seconds)),
-            ("address".to_owned(), service.address.clone().unwrap_or_default()),
+            (
+                "address".to_owned(),
+                match (&service.address, &service.address_hint) {
+                    (Some(address), _) => address.clone(),
+                    (None, hint) => format!("none: {}", hint.as_deref().unwrap_or_default()),
+                },
+            ),
         ]);
         table(&rows)
     }

@@ -6,8 +6,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::deploy::{ServiceReport, target};
+use super::deploy::ServiceReport;
 use super::output::Report;
+use super::place::Place;
 
 /// Show what serves now
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,9 @@ pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Runs the command.
@@ -25,7 +29,7 @@ pub struct Args {
 /// When nothing is deployed.
 pub fn run(args: &Args, context: &Context) -> Result<StatusReport> {
     let project = context.project(&args.project)?;
-    let service = target(&project).status()?;
+    let service = args.place.target(&project)?.status()?;
     Ok(StatusReport(ServiceReport(service)))
 }
 

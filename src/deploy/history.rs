@@ -37,8 +37,11 @@ pub struct ReleaseSource {
     pub version: String,
     /// Its digest, 64 hex digits.
     pub digest: String,
-    /// Its directory, an absolute path.
+    /// Its directory, an absolute path on the machine that deployed it.
     pub bundle: PathBuf,
+    /// The image that holds it, where images are deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// The source revision of the project that it was trained from.
     pub source_revision: Option<String>,
     /// What its gate said; none when it was not evaluated.
@@ -82,6 +85,7 @@ impl ReleaseSource {
             version: bundle.version().to_owned(),
             digest: bundle.digest().to_owned(),
             bundle: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+            image: None,
             source_revision: bundle.manifest().source_revision.clone(),
             gate,
         }
@@ -164,6 +168,7 @@ mod tests {
                 version: digest.into(),
                 digest: digest.into(),
                 bundle: format!("/bundles/{digest}").into(),
+                image: None,
                 source_revision: None,
                 gate: None,
             },

@@ -1,17 +1,20 @@
 //! Running a bundle as a service: put out, scaled, rolled back, watched and taken away, behind one [`Target`].
 //!
 //! What every target shares is here: what is asked for, what is told, and the history's record. How it comes about is a
-//! target's own: `local` runs replicas as processes of this machine. No target opens a tensor, and none prints.
+//! target's own: `local` runs replicas as processes of this machine, `docker` as containers behind an nginx, `kubernetes`
+//! as pods. No target opens a tensor, and none prints.
 
+pub mod docker;
 pub mod history;
+pub mod kubernetes;
 pub mod local;
 mod service;
 
-pub use service::{Instance, Phase, Replicas, Service, Trouble};
+pub use service::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use history::{ReleaseSource, Revision};
 
@@ -20,7 +23,7 @@ use history::{ReleaseSource, Revision};
 pub struct Request {
     /// The bundle.
     pub source: ReleaseSource,
-    /// Address to listen on.
+    /// Address to listen on; a cluster has its own.
     pub host: String,
     /// Port to listen on, above 0.
     pub port: u16,
@@ -48,6 +51,13 @@ pub trait Target {
     ///
     /// As [`Target::deploy`], and when nothing is deployed.
     fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service>;
+
+    /// Has the number of replicas follow their load, from now until [`Target::scale`] fixes it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::scale`], and when the target cannot do that.
+    fn autoscale(&self, autoscale: Autoscale, timeout: Duration, events: &dyn Events) -> Result<Service>;
 
     /// Serves the bundle of a former revision again, as a new revision: of `to`, or of the newest one that was deployed
     /// with another bundle. `timeout` is how long a replica may take until it is ready.
@@ -77,6 +87,13 @@ pub trait Target {
     ///
     /// When nothing is deployed, or something does not end.
     fn delete(&self, events: &dyn Events) -> Result<()>;
+
+    /// Posts JSON to a path of the running service, by the way that its clients take, and gives the answer's body.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is deployed, or the answer is no success.
+    fn ask(&self, path: &str, body: &str) -> Result<String>;
 
     /// Hands lines of the replicas' logs to `sink`, until it says no (and for ever with `follow`).
     ///
@@ -111,8 +128,28 @@ pub struct LogQuery {
 pub struct LogLine {
     /// The replica that wrote it.
     pub replica: u32,
+    /// Its container or pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Without its newline.
     pub line: String,
+}
+
+/// How long a service may take for one answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Posts JSON to a URL.
+fn post(url: &str, body: &str) -> Result<String> {
+    let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).build();
+    let failed = || format!("the service at {url} did not answer");
+    ureq::Agent::new_with_config(config)
+        .post(url)
+        .header("content-type", "application/json")
+        .send(body)
+        .with_context(failed)?
+        .into_body()
+        .read_to_string()
+        .with_context(failed)
 }
 
 /// Ends of a deployment that a script branches on.

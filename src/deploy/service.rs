@@ -17,7 +17,16 @@ pub struct Service {
     pub revision: u64,
     /// How many processes answer.
     pub replicas: Replicas,
-    /// A URL that answers from this machine; none when nothing runs.
+    /// The image that it runs; processes of this machine need none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The namespace of a cluster that it runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// How its number of replicas follows their load; none when it is fixed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
+    /// A URL that answers from this machine; none when nothing runs, or the way there begins elsewhere.
     pub address: Option<String>,
     /// Why there is no address, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +46,17 @@ pub struct Replicas {
     pub desired: usize,
     /// That do answer, of whichever version.
     pub ready: usize,
+}
+
+/// How a number of replicas follows their load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Autoscale {
+    /// Fewest replicas, at least 1.
+    pub min: u32,
+    /// Most replicas.
+    pub max: u32,
+    /// The processor time that the replicas should use on average, in percent of what they are promised.
+    pub cpu: u32,
 }
 
 /// How far a service is with what was asked of it.
@@ -76,7 +96,10 @@ impl Phase {
 pub struct Instance {
     /// The replica's number; it keeps it when it is started again.
     pub replica: u32,
-    /// Its process; none while it waits for a restart.
+    /// Its container or pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its process; none while it waits for a restart, and where processes are not ours to see.
     pub pid: Option<u32>,
     /// Version of its bundle.
     pub version: String,
@@ -88,8 +111,12 @@ pub struct Instance {
     pub restarts: u32,
     /// When it was started last, in seconds since 1970 (UTC).
     pub since: u64,
-    /// Requests that it has answered; counted each few seconds.
-    pub requests: u64,
+    /// Requests that it has answered, counted each few seconds; none where nobody counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Why it is not ready, when that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
 }
 
 /// What went wrong.

@@ -4,9 +4,11 @@
 //! environment are laid over it by the commands; no other room has a configuration of its own.
 
 mod load;
+mod quantity;
 mod resolve;
 
 pub use load::load;
+pub use quantity::{Cpu, Memory};
 pub use resolve::check_name;
 
 use std::collections::BTreeMap;
@@ -319,12 +321,20 @@ impl Architecture {
 pub struct DeployConfig {
     /// Where the service runs.
     pub target: TargetKind,
-    /// Address that the service listens on.
+    /// `local`, `docker`: address that the service listens on.
     pub host: String,
     /// Port that it listens on.
     pub port: u16,
     /// Processes that answer.
     pub replicas: usize,
+    /// `docker`, `kubernetes`: most memory of a replica, such as `128Mi`.
+    pub memory: Memory,
+    /// `kubernetes`: share of a processor that each replica is promised, in thousandths.
+    pub cpu: Cpu,
+    /// `kubernetes`: namespace; that of the context by default.
+    pub namespace: Option<String>,
+    /// `kubernetes`: context of the kubeconfig; its current one by default.
+    pub context: Option<String>,
 }
 
 impl Default for DeployConfig {
@@ -334,6 +344,10 @@ impl Default for DeployConfig {
             host: "127.0.0.1".into(),
             port: 5000,
             replicas: 1,
+            memory: Memory::default(),
+            cpu: Cpu::default(),
+            namespace: None,
+            context: None,
         }
     }
 }
@@ -345,6 +359,21 @@ pub enum TargetKind {
     /// Processes on this machine.
     #[default]
     Local,
+    /// Containers of this machine's engine.
+    Docker,
+    /// Pods.
+    Kubernetes,
+}
+
+impl TargetKind {
+    /// As written in `emberline.yaml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
 }
 
 /// `gateway`.

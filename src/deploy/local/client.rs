@@ -10,7 +10,7 @@ use super::log;
 use super::state::{Release, Spec, StateFolder};
 use crate::bundle::Bundle;
 use crate::deploy::history::{self, Outcome, ReleaseSource, Revision};
-use crate::deploy::{DeployError, Events, LogLine, LogQuery, Request, Service, Target};
+use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target, post};
 use crate::problem::Problem;
 use crate::project::Project;
 
@@ -169,6 +169,14 @@ impl Target for Local {
         self.rescale(spec, replicas, timeout, events)
     }
 
+    fn autoscale(&self, _: Autoscale, _: Duration, _: &dyn Events) -> Result<Service> {
+        Err(
+            Problem::new("processes of this machine do not follow their load by themselves")
+                .hint("`emberline scale --replicas N` changes their number; `--target kubernetes` has an autoscaler")
+                .into(),
+        )
+    }
+
     fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service> {
         let _lock = self.state.lock(&self.name, "emberline rollback")?;
         let spec = self.spec()?;
@@ -249,6 +257,11 @@ impl Target for Local {
         self.state.clear(&lock)
     }
 
+    fn ask(&self, path: &str, body: &str) -> Result<String> {
+        let address = self.status()?.address.ok_or_else(|| self.nothing_deployed())?;
+        post(&format!("{address}{path}"), body)
+    }
+
     fn logs(&self, query: &LogQuery, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
         self.spec()?;
         if let Some(replica) = query.replica
@@ -260,7 +273,15 @@ impl Target for Local {
                 .into());
         }
         let wanted = |id: &u32| query.replica.is_none_or(|replica| replica == *id);
-        let mut hand = |replica: u32, lines: Vec<String>| lines.into_iter().all(|line| sink(LogLine { replica, line }));
+        let mut hand = |replica: u32, lines: Vec<String>| {
+            lines.into_iter().all(|line| {
+                sink(LogLine {
+                    replica,
+                    name: None,
+                    line,
+                })
+            })
+        };
         let mut offsets = BTreeMap::new();
         for id in self.state.logged_replicas().into_iter().filter(wanted) {
             let (lines, offset) = log::tail(&self.state.replica_log(id), 0, query.lines);

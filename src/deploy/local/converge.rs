@@ -149,6 +149,9 @@ pub fn service(spec: &Spec, status: Option<&Status>, alive: bool) -> Service {
             desired: release.replicas,
             ready: instances.iter().filter(|instance| instance.ready).count(),
         },
+        image: None,
+        namespace: None,
+        autoscale: None,
         address: runs.then(|| address(&release.host, release.port)),
         address_hint: (!runs).then(|| {
             format!(

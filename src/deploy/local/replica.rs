@@ -299,13 +299,15 @@ impl Replica {
     pub fn instance(&self) -> Instance {
         Instance {
             replica: self.id,
+            name: None,
             pid: self.process.as_ref().map(|process| process.child.id()),
             version: self.release.version.clone(),
             revision: self.release.revision,
             ready: self.state == State::Ready,
             restarts: self.restarts,
             since: self.started_at,
-            requests: self.counted,
+            requests: Some(self.counted),
+            waiting: None,
         }
     }
 

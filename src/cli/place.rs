@@ -1,0 +1,111 @@
+//! Where a service is: the flags that every command about one shares, and the target that they and the project lead to.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use super::error::Failure;
+use crate::cluster::Access;
+use crate::deploy::Target;
+use crate::deploy::docker::Docker;
+use crate::deploy::kubernetes::Kubernetes;
+use crate::deploy::local::Local;
+use crate::project::{Project, TargetKind};
+
+/// Flags that say where a service is.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Where")]
+pub struct Place {
+    /// Where the service runs [default: `deploy.target`]
+    #[arg(long, value_enum, env = "EMBERLINE_TARGET")]
+    pub target: Option<TargetName>,
+    /// Kubernetes: namespace [default: `deploy.namespace`, or that of the context]
+    #[arg(short, long, env = "EMBERLINE_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Kubernetes: context of the kubeconfig [default: `deploy.context`, or its current one]
+    #[arg(long, env = "EMBERLINE_CONTEXT")]
+    pub context: Option<String>,
+    /// Kubernetes: the kubeconfig [default: what KUBECONFIG names, or ~/.kube/config]
+    #[arg(long, value_name = "FILE", env = "EMBERLINE_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Where a service can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetName {
+    /// Processes on this machine
+    Local,
+    /// Containers on this machine
+    Docker,
+    /// Pods
+    Kubernetes,
+}
+
+impl From<TargetName> for TargetKind {
+    fn from(name: TargetName) -> Self {
+        match name {
+            TargetName::Local => Self::Local,
+            TargetName::Docker => Self::Docker,
+            TargetName::Kubernetes => Self::Kubernetes,
+        }
+    }
+}
+
+impl Place {
+    /// The kind of target.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when a flag is about a cluster, and the target is none.
+    pub fn kind(&self, project: &Project) -> Result<TargetKind> {
+        let kind = self.target.map_or(project.config.deploy.target, TargetKind::from);
+        let flags = [
+            ("--namespace", self.namespace.is_some()),
+            ("--context", self.context.is_some()),
+            ("--kubeconfig", self.kubeconfig.is_some()),
+        ];
+        if kind != TargetKind::Kubernetes
+            && let Some((flag, _)) = flags.iter().find(|(_, given)| *given)
+        {
+            return Err(Failure::Usage(format!(
+                "`{flag}` is about a cluster, and the target is `{}`; --target kubernetes is the one that reads it",
+                kind.name()
+            ))
+            .into());
+        }
+        Ok(kind)
+    }
+
+    /// The service of `project` there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Place::kind`], and when there is no engine or no cluster.
+    pub fn target(&self, project: &Project) -> Result<Box<dyn Target>> {
+        Ok(match self.kind(project)? {
+            TargetKind::Local => Box::new(Local::new(project)),
+            TargetKind::Docker => Box::new(Docker::new(project)?),
+            TargetKind::Kubernetes => Box::new(self.kubernetes(project)?),
+        })
+    }
+
+    /// The service of `project` in the cluster.
+    ///
+    /// # Errors
+    ///
+    /// When there is no cluster.
+    pub fn kubernetes(&self, project: &Project) -> Result<Kubernetes> {
+        Kubernetes::new(project, &self.access(project))
+    }
+
+    /// Which cluster the flags and the project name.
+    pub fn access(&self, project: &Project) -> Access {
+        let config = &project.config.deploy;
+        Access {
+            namespace: self.namespace.clone().or_else(|| config.namespace.clone()),
+            context: self.context.clone().or_else(|| config.context.clone()),
+            kubeconfig: self.kubeconfig.clone(),
+        }
+    }
+}
