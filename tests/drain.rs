@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fixture::http::{Connection, Response, get, head};
-use fixture::process::{Replica, clean, server, start, until};
+use fixture::process::{Replica, clean, run, server, start, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -252,15 +252,26 @@ fn a_supervisor_that_goes_does_not_cut_off_what_is_in_flight() {
     assert_eq!(replica.exit_code(), Some(0));
 }
 
+/// The exit code of `emberline-server --health`, asked of an address.
+fn health(address: SocketAddr) -> Option<i32> {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let output = run(&["--health", "--host", &host, "--port", &port]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.is_empty(), output.status.success(), "{errors}");
+    output.status.code()
+}
+
 #[test]
 fn with_drain_it_is_not_ready_and_accepts_still() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = start(&fixture::digits_bundle(folder.path()), &["--drain", "1"]);
+    assert_eq!(health(server.address), Some(0));
     server.signal(Signal::TERM);
     server.says("SIGTERM");
     until("it says that it is not ready", || {
         get(server.address, "/readyz").status == 503
     });
+    assert_eq!(health(server.address), Some(1));
     for path in ["/healthz", "/v2/health/ready", "/v2/models/digits/ready"] {
         let response = get(server.address, path);
         assert!(response.closes(), "{path}");
@@ -270,6 +281,7 @@ fn with_drain_it_is_not_ready_and_accepts_still() {
     let load = Load::new(server.address);
     assert!(matches!(load.first(""), Outcome::Answer(_, response) if response.status == 200 && response.closes()));
     assert_eq!(server.exit_code(), Some(0));
+    assert_eq!(health(server.address), Some(1));
 }
 
 fn replica(bundle: &Path, socket: &TcpListener) -> Replica {

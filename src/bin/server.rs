@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use emberline::problem::Problem;
-use emberline::serve::{self, Request};
+use emberline::serve::{self, Request, health};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Request::Serve(bundle, settings)) => match serve::run(&bundle, &settings, &say) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
+        Ok(Request::Health(settings)) => match health::check(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
         },

@@ -9,6 +9,7 @@ mod batcher;
 mod connection;
 mod drain;
 mod exposition;
+pub mod health;
 mod inherit;
 mod listener;
 pub mod metrics;

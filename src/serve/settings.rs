@@ -149,6 +149,8 @@ pub const FLAGS: [Flag; 10] = [
 pub enum Request {
     /// Serve the bundle.
     Serve(PathBuf, Settings),
+    /// Ask the server that listens as these settings say whether it is ready.
+    Health(Settings),
     /// Print this on stdout: help, or the version.
     Print(String),
 }
@@ -174,7 +176,7 @@ impl Request {
                 settings.set(flag, &value).map_err(|reason| wrong(&variable, &reason))?;
             }
         }
-        let mut given = None;
+        let (mut given, mut health) = (None, false);
         let mut parser = Parser::from_args(arguments);
         while let Some(argument) = parser.next()? {
             match argument {
@@ -182,6 +184,7 @@ impl Request {
                 Arg::Short('V') | Arg::Long("version") => {
                     return Ok(Self::Print(format!("emberline-server {}", env!("CARGO_PKG_VERSION"))));
                 }
+                Arg::Long("health") => health = true,
                 Arg::Long(name) => {
                     let flag = FLAGS.iter().find(|flag| flag.name == name);
                     let flag = flag.ok_or_else(|| unknown(name))?;
@@ -195,6 +198,9 @@ impl Request {
                 Arg::Value(path) if given.is_none() => given = Some(PathBuf::from(path)),
                 other => return Err(Problem::new(other.unexpected().to_string()).hint(TRY_HELP).into()),
             }
+        }
+        if health {
+            return Ok(Self::Health(settings));
         }
         bundle = given.or(bundle);
         let bundle = bundle.ok_or_else(|| {
@@ -286,7 +292,7 @@ fn unknown(name: &str) -> anyhow::Error {
     let nearest = FLAGS
         .iter()
         .map(|flag| flag.name)
-        .chain(["help", "version"])
+        .chain(["health", "help", "version"])
         .min_by_key(|known| distance(name, known));
     let problem = Problem::new(format!("there is no flag `--{name}`"));
     match nearest {
@@ -330,7 +336,8 @@ fn help() -> String {
         );
     }
     text.push_str(
-        "  -h, --help\n          Print this\n  -V, --version\n          Print the version\n\nExample:\n  \
+        "      --health\n          Ask the server that listens there whether it is ready: 0 if it is, for health checks\n  \
+         -h, --help\n          Print this\n  -V, --version\n          Print the version\n\nExample:\n  \
          emberline-server .emberline/bundles/0123456789ab --port 5000",
     );
     text
