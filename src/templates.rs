@@ -67,6 +67,15 @@ pub const PIPELINE_STAGES: [(&str, &str); 4] = [
     ("deploy", include_str!("../templates/ci/deploy.sh")),
 ];
 
+/// The objects of a service on Kubernetes; `deploy::kubernetes` gives them their values.
+pub const KUBERNETES_SERVICE_ACCOUNT: &str = include_str!("../templates/kubernetes/service-account.yaml");
+/// See [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_DEPLOYMENT: &str = include_str!("../templates/kubernetes/deployment.yaml");
+/// See [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_SERVICE: &str = include_str!("../templates/kubernetes/service.yaml");
+/// See [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_AUTOSCALER: &str = include_str!("../templates/kubernetes/autoscaler.yaml");
+
 /// Renders a template with the values of `context`.
 ///
 /// # Errors

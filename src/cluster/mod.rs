@@ -1,6 +1,8 @@
 //! A Kubernetes cluster: found, asked, and told what is wrong with it. What is put there is in `deploy` and `gateway`.
 
+mod apply;
 mod refusal;
+pub mod rollout;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::problem::Problem;
 
+pub use apply::{Write, applicable};
 pub use refusal::{is_absent, refusal};
 
 /// Who writes what is applied: it owns those fields, and no others.

@@ -148,7 +148,7 @@ pub fn utc(seconds: u64) -> String {
 }
 
 /// `user@host`, as far as they are known.
-fn who() -> String {
+pub(super) fn who() -> String {
     let user = ["USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))

@@ -5,6 +5,7 @@
 //! as pods. No target opens a tensor, and none prints.
 
 pub mod docker;
+mod ending;
 pub mod history;
 pub mod kubernetes;
 pub mod local;

@@ -1,40 +1,50 @@
 //! `kubernetes`: replicas as pods of a Deployment, behind a Service.
+//!
+//! What is wanted is applied, and the cluster's own controllers make it so: a client that is killed leaves nothing
+//! unfinished but its wait. Beside the objects of a release stand the history (a ConfigMap) and the lock (a Lease).
 
-use std::time::Duration;
+mod converge;
+mod history;
+mod lock;
+mod logs;
+mod manifests;
+
+pub use manifests::Manifests;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service as ClusterService, ServiceAccount};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
 
-use crate::cluster::{Access, Cluster};
-use crate::deploy::history::Revision;
-use crate::deploy::{Autoscale, Events, LogLine, LogQuery, Request, Service, Target};
+use self::converge::Wait;
+use self::history::{History, Record, template};
+use self::lock::Lock;
+use self::manifests::{MANAGED, Names, VERSION, autoscaler};
+use crate::cluster::rollout::{self, Rollout};
+use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write, applicable};
+use crate::deploy::ending::explained;
+use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision};
+use crate::deploy::{
+    Autoscale, DeployError, Events, Instance, LogLine, LogQuery, Phase, Replicas, Request, Service, Target, Trouble,
+};
 use crate::problem::Problem;
-use crate::project::Project;
+use crate::project::{Project, TargetKind};
 
-/// Objects.
-pub struct Manifests;
-
-impl Manifests {
-    /// Renders.
-    ///
-    /// # Errors
-    ///
-    /// None.
-    pub fn render(_: &Project, _: &Request, _: Option<&str>) -> Result<Self> {
-        Ok(Self)
-    }
-    /// Objects.
-    ///
-    /// # Errors
-    ///
-    /// None.
-    pub fn objects(&self) -> Result<Vec<serde_json::Value>> {
-        Ok(vec![])
-    }
-}
+/// Between two looks at what goes.
+const POLL: Duration = Duration::from_millis(500);
+/// How long pods may take to go: what they are given, and a margin.
+const END: Duration = Duration::from_secs(60);
 
 /// The service of one project in a cluster.
 pub struct Kubernetes {
-    name: String,
+    project: Project,
+    names: Names,
     cluster: Cluster,
 }
 
@@ -46,51 +56,546 @@ impl Kubernetes {
     /// When no cluster is named.
     pub fn new(project: &Project, access: &Access) -> Result<Self> {
         Ok(Self {
-            name: project.config.name.clone(),
+            names: Names::new(&project.config.name),
+            project: project.clone(),
             cluster: Cluster::connect(access)?,
         })
     }
-    /// Dry.
+
+    /// The objects that a deployment would leave in the cluster, with its defaults; nothing is changed.
     ///
     /// # Errors
     ///
-    /// None.
-    pub fn dry_run(&self, _: &Request) -> Result<Vec<serde_json::Value>> {
-        self.unfinished()
+    /// What the cluster says against them.
+    pub fn dry_run(&self, request: &Request) -> Result<Vec<Value>> {
+        let wanted = self.render(request)?;
+        Ok(vec![
+            applicable(&self.cluster.apply(&wanted.account, Write::DryRun)?)?,
+            applicable(&self.cluster.apply(&wanted.service, Write::DryRun)?)?,
+            applicable(&self.cluster.apply(&wanted.deployment, Write::DryRun)?)?,
+        ])
     }
 
-    fn unfinished<T>(&self) -> Result<T> {
-        let _ = &self.cluster;
-        Err(Problem::new(format!("`{}` cannot be deployed to kubernetes yet", self.name)).into())
+    /// The objects that are wanted. With an autoscaler the number of replicas is none of the Deployment's business.
+    fn render(&self, request: &Request) -> Result<Manifests> {
+        let mut wanted = Manifests::render(&self.project, request, Some(self.cluster.namespace()))?;
+        if self.autoscale()?.is_some() {
+            set_replicas(&mut wanted.deployment, None);
+        }
+        Ok(wanted)
+    }
+
+    fn observe(&self) -> Result<Rollout> {
+        let rollout = Rollout::observe(&self.cluster, &self.names.deployment())?;
+        let rollout = rollout.ok_or_else(|| self.nothing_deployed())?;
+        self.cluster.check_ours(Some(&rollout.deployment), MANAGED)?;
+        Ok(rollout)
+    }
+
+    fn nothing_deployed(&self) -> anyhow::Error {
+        let context = match self.cluster.context() {
+            Some(context) => format!(" of context `{context}`"),
+            None => String::new(),
+        };
+        Problem::new(format!(
+            "`{}` is not deployed in namespace `{}`{context}",
+            self.names.name(),
+            self.cluster.namespace()
+        ))
+        .hint("`emberline deploy --target kubernetes` serves the newest bundle there")
+        .into()
+    }
+
+    /// What the autoscaler is told, if there is one.
+    fn autoscale(&self) -> Result<Option<Autoscale>> {
+        let found: Option<HorizontalPodAutoscaler> = self.cluster.get(&self.names.autoscaler())?;
+        self.cluster.check_ours(found.as_ref(), MANAGED)?;
+        let Some(spec) = found.and_then(|found| found.spec) else {
+            return Ok(None);
+        };
+        let cpu = spec
+            .metrics
+            .iter()
+            .flatten()
+            .find_map(|metric| metric.resource.as_ref()?.target.average_utilization);
+        let number = |value: Option<i32>| u32::try_from(value.unwrap_or(1)).unwrap_or(1);
+        Ok(Some(Autoscale {
+            min: number(spec.min_replicas),
+            max: number(Some(spec.max_replicas)),
+            cpu: number(cpu),
+        }))
+    }
+
+    /// What is told of the service.
+    fn service(&self, rollout: &Rollout, history: &History, autoscale: Option<Autoscale>) -> Service {
+        let record = history.current();
+        let revision = record.map_or(0, |record| record.revision.revision);
+        let failed = history
+            .newest()
+            .filter(|record| record.revision.outcome == Outcome::RolledBack);
+        let phase = match (rollout.is_complete(), failed) {
+            (true, None) => Phase::Ready,
+            (true, Some(_)) => Phase::RolledBack,
+            (false, None) => Phase::Progressing,
+            (false, Some(_)) => Phase::RollingBack,
+        };
+        let version =
+            label(template(&rollout.deployment).and_then(|template| template.metadata.as_ref()?.labels.as_ref()));
+        let instances = (1..).zip(&rollout.pods).map(|(replica, pod)| {
+            let version = label(pod.metadata.labels.as_ref());
+            let going = pod.metadata.deletion_timestamp.is_some();
+            Instance {
+                replica,
+                name: Some(pod.name_any()),
+                pid: None,
+                revision: if rollout.is_new(pod) {
+                    revision
+                } else {
+                    history.of_version(&version).unwrap_or_default()
+                },
+                version,
+                ready: rollout::is_ready(pod),
+                restarts: rollout::restarts(pod),
+                since: pod
+                    .creation_timestamp()
+                    .and_then(|time| u64::try_from(time.0.as_second()).ok())
+                    .unwrap_or_default(),
+                requests: None,
+                waiting: if going {
+                    Some("it goes".to_owned())
+                } else {
+                    rollout::cause(pod).map(|cause| cause.reason)
+                },
+            }
+        });
+        Service {
+            name: self.names.name().to_owned(),
+            target: TargetKind::Kubernetes,
+            version,
+            revision,
+            replicas: Replicas {
+                desired: rollout.desired(),
+                ready: rollout.ready(),
+            },
+            image: template(&rollout.deployment)
+                .and_then(|template| template.spec.as_ref()?.containers.first()?.image.clone()),
+            namespace: Some(self.cluster.namespace().to_owned()),
+            autoscale,
+            address: None,
+            address_hint: Some(self.way_in()),
+            phase,
+            instances: instances.collect(),
+            trouble: failed.map(|record| Trouble {
+                revision: record.revision.revision,
+                at: record.revision.deployed_at,
+                reason: record.revision.reason.clone().unwrap_or_default(),
+                hint: None,
+                log: Vec::new(),
+            }),
+        }
+    }
+
+    /// How a person on this machine reaches the Service.
+    fn way_in(&self) -> String {
+        let context = match self.cluster.context() {
+            Some(context) => format!(" --context {context}"),
+            None => String::new(),
+        };
+        format!(
+            "the Service is inside the cluster; `kubectl{context} port-forward -n {} service/{} 5000:{}` brings it to \
+             http://127.0.0.1:5000",
+            self.cluster.namespace(),
+            self.names.service(),
+            self.port().unwrap_or(self.project.config.deploy.port),
+        )
+    }
+
+    /// The port of the Service as it is.
+    fn port(&self) -> Option<u16> {
+        let service: ClusterService = self.cluster.get(&self.names.service()).ok()??;
+        u16::try_from(service.spec?.ports?.first()?.port).ok()
+    }
+
+    /// Applies a Deployment as a revision, and waits; a revision that does not arrive is taken back.
+    fn roll(&self, change: Change, lock: &Lock, history: &mut History, events: &dyn Events) -> Result<Service> {
+        let Change {
+            revision,
+            deployment,
+            former,
+            timeout,
+        } = change;
+        let autoscale = self.autoscale()?;
+        self.cluster.apply(&deployment, Write::Real)?;
+        let wait = Wait {
+            cluster: &self.cluster,
+            deployment: self.names.deployment(),
+            lock,
+            timeout,
+            events,
+        };
+        let told = wait.arrive(revision, |rollout| self.service(rollout, history, autoscale))?;
+        let trouble = match told {
+            Ok(rollout) => {
+                history.end(revision, Outcome::Deployed, None)?;
+                return Ok(self.service(&rollout, history, autoscale));
+            }
+            Err(trouble) => trouble,
+        };
+        let reason = Some(trouble.reason.clone());
+        match former {
+            Former::Nothing => {
+                self.remove_release()?;
+                history.end(revision, Outcome::Failed, reason)?;
+                Err(explained(Some(&trouble), DeployError::NotRolledBack))
+            }
+            Former::Same(replicas) => {
+                if autoscale.is_none() {
+                    self.set_scale(replicas)?;
+                }
+                Err(explained(Some(&trouble), DeployError::RolledBack))
+            }
+            Former::Other(former) => {
+                history.end(revision, Outcome::RolledBack, reason)?;
+                self.cluster.apply(&*former, Write::Real)?;
+                match wait.arrive(revision, |rollout| self.service(rollout, history, autoscale))? {
+                    Ok(_) => Err(explained(Some(&trouble), DeployError::RolledBack)),
+                    Err(again) => Err(explained(Some(&trouble), |reason| {
+                        DeployError::NotRolledBack(format!(
+                            "{reason}; and the former version does not come back either: {}",
+                            again.reason
+                        ))
+                    })),
+                }
+            }
+        }
+    }
+
+    /// Takes a release away that has nothing to go back to.
+    fn remove_release(&self) -> Result<()> {
+        self.cluster
+            .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
+        self.cluster.delete::<Deployment>(&self.names.deployment())?;
+        self.cluster.delete::<ClusterService>(&self.names.service())?;
+        self.cluster.delete::<ServiceAccount>(&self.names.account())?;
+        Ok(())
+    }
+
+    /// Changes the number of replicas through the scale subresource, and nothing else.
+    fn set_scale(&self, replicas: usize) -> Result<()> {
+        let name = self.names.deployment();
+        let deployments: Api<Deployment> = self.cluster.objects();
+        let patch = json!({ "spec": { "replicas": replicas } });
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.cluster.ask(
+            &format!("scale Deployment `{name}`"),
+            deployments.patch_scale(&name, &parameters, &Patch::Merge(&patch)),
+        )?;
+        Ok(())
+    }
+
+    /// Waits until the replicas are there; puts their number back when they do not come.
+    fn rescaled(&self, before: usize, lock: &Lock, timeout: Duration, events: &dyn Events) -> Result<Service> {
+        let history = History::read(&self.cluster, &self.names)?;
+        let autoscale = self.autoscale()?;
+        let revision = history.current().map_or(0, |record| record.revision.revision);
+        let wait = Wait {
+            cluster: &self.cluster,
+            deployment: self.names.deployment(),
+            lock,
+            timeout,
+            events,
+        };
+        match wait.arrive(revision, |rollout| self.service(rollout, &history, autoscale))? {
+            Ok(rollout) => Ok(self.service(&rollout, &history, autoscale)),
+            Err(trouble) => {
+                self.set_scale(before)?;
+                Err(explained(Some(&trouble), |reason| {
+                    DeployError::RolledBack(format!("{reason}; there are to be {before} replicas again"))
+                }))
+            }
+        }
+    }
+
+    /// Waits until the autoscaler knows how much its pods do.
+    fn autoscaler_works(&self, lock: &Lock, timeout: Duration, events: &dyn Events) -> Result<Option<String>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let found: Option<HorizontalPodAutoscaler> = self.cluster.get(&self.names.autoscaler())?;
+            let conditions = found.and_then(|found| found.status?.conditions).unwrap_or_default();
+            let active = conditions.iter().find(|condition| condition.type_ == "ScalingActive");
+            if active.is_some_and(|active| active.status == "True") {
+                return Ok(None);
+            }
+            if Instant::now() > deadline {
+                let message = active.and_then(|active| active.message.clone());
+                return Ok(Some(message.unwrap_or_else(|| "nothing works on it".to_owned())));
+            }
+            if events.interrupted() {
+                return Err(DeployError::Interrupted.into());
+            }
+            lock.renew()?;
+            std::thread::sleep(POLL);
+        }
     }
 }
 
+/// A Deployment that is to arrive.
+struct Change {
+    revision: u64,
+    deployment: Deployment,
+    former: Former,
+    timeout: Duration,
+}
+
+/// What there was before.
+enum Former {
+    /// Nothing.
+    Nothing,
+    /// The same pods, so many of them.
+    Same(usize),
+    /// Another version, as it was applied.
+    Other(Box<Deployment>),
+}
+
 impl Target for Kubernetes {
-    fn deploy(&self, _: &Request, _: &dyn Events) -> Result<Service> {
-        self.unfinished()
+    fn deploy(&self, request: &Request, events: &dyn Events) -> Result<Service> {
+        let found: Option<Deployment> = self.cluster.get(&self.names.deployment())?;
+        self.cluster.check_ours(found.as_ref(), MANAGED)?;
+        // All objects are checked before the first one is written.
+        self.dry_run(request)?;
+        let lock = Lock::take(&self.cluster, &self.names, "emberline deploy")?;
+        let mut history = History::read(&self.cluster, &self.names)?;
+        let wanted = self.render(request)?;
+        let autoscale = self.autoscale()?;
+        let running = Rollout::observe(&self.cluster, &self.names.deployment())?;
+        let before = running.as_ref().map(Rollout::desired);
+        let same = history
+            .current()
+            .filter(|record| running.is_some() && template(&record.deployment) == template(&wanted.deployment));
+        let (revision, former) = match (same, before) {
+            (Some(record), Some(before)) => (record.revision.revision, Former::Same(before)),
+            (_, before) => {
+                let former = former(&history, before, autoscale.is_some());
+                let revision = history.begin(request.source.clone(), None, wanted.deployment.clone())?;
+                (revision, former)
+            }
+        };
+        self.cluster.apply(&wanted.account, Write::Real)?;
+        self.cluster.apply(&wanted.service, Write::Real)?;
+        let change = Change {
+            revision,
+            deployment: wanted.deployment,
+            former,
+            timeout: request.timeout,
+        };
+        self.roll(change, &lock, &mut history, events)
     }
-    fn scale(&self, _: usize, _: Duration, _: &dyn Events) -> Result<Service> {
-        self.unfinished()
+
+    fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service> {
+        if replicas == 0 {
+            return Err(Problem::new("`0` replicas: a service has at least 1")
+                .hint("`emberline delete` ends the service")
+                .into());
+        }
+        let rollout = self.observe()?;
+        let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
+        self.cluster
+            .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
+        self.set_scale(replicas)?;
+        self.rescaled(rollout.desired(), &lock, timeout, events)
     }
-    fn autoscale(&self, _: Autoscale, _: Duration, _: &dyn Events) -> Result<Service> {
-        self.unfinished()
+
+    fn autoscale(&self, autoscale: Autoscale, timeout: Duration, events: &dyn Events) -> Result<Service> {
+        let rollout = self.observe()?;
+        let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
+        let object = autoscaler(&self.names, self.cluster.namespace(), autoscale)?;
+        self.cluster.apply(&object, Write::DryRun)?;
+        let history = History::read(&self.cluster, &self.names)?;
+        let current = history.current().ok_or_else(|| self.nothing_deployed())?;
+        let before = i32::try_from(rollout.desired())?;
+        self.cluster.hand_over_replicas(&self.names.deployment(), before)?;
+        let mut deployment = current.deployment.clone();
+        set_replicas(&mut deployment, None);
+        self.cluster.apply(&deployment, Write::Real)?;
+        self.cluster.apply(&object, Write::Real)?;
+        if let Some(reason) = self.autoscaler_works(&lock, timeout, events)? {
+            self.cluster
+                .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
+            let problem = Problem::new(format!("the autoscaler does not work: {reason}"))
+                .hint("it reads what pods use from the cluster's metrics-server; `kubectl top pods` asks it as well");
+            return Err(anyhow::Error::from(problem).context(DeployError::RolledBack(format!(
+                "the number of replicas stays at {before}"
+            ))));
+        }
+        self.rescaled(rollout.desired(), &lock, timeout, events)
     }
-    fn rollback(&self, _: Option<u64>, _: Duration, _: &dyn Events) -> Result<Service> {
-        self.unfinished()
+
+    fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service> {
+        let rollout = self.observe()?;
+        let lock = Lock::take(&self.cluster, &self.names, "emberline rollback")?;
+        let mut history = History::read(&self.cluster, &self.names)?;
+        let revisions = self.settled(&history, &rollout);
+        let hint = "`emberline history` lists the revisions, `--revision N` takes one";
+        let serving = history.current().map_or(0, |record| record.revision.revision);
+        let found = match to {
+            None => records::before(&revisions, serving).ok_or_else(|| {
+                Problem::new(format!("there is no bundle before revision {serving} to go back to")).hint(hint)
+            })?,
+            Some(to) => revisions
+                .iter()
+                .find(|revision| revision.revision == to)
+                .ok_or_else(|| Problem::new(format!("there is no revision {to}")).hint(hint))?,
+        };
+        if found.outcome != Outcome::Deployed {
+            return Err(Problem::new(format!(
+                "revision {} never served: its outcome is `{}`",
+                found.revision,
+                found.outcome.name()
+            ))
+            .hint(hint)
+            .into());
+        }
+        let record = history
+            .get(found.revision)
+            .cloned()
+            .ok_or_else(|| Problem::new(format!("there is no revision {}", found.revision)).hint(hint))?;
+        let Record {
+            revision,
+            mut deployment,
+        } = record;
+        let replicas = match self.autoscale()? {
+            Some(_) => None,
+            None => Some(rollout.desired()),
+        };
+        set_replicas(&mut deployment, replicas);
+        let former = former(&history, Some(rollout.desired()), replicas.is_none());
+        let source: ReleaseSource = revision.source;
+        let number = history.begin(source, Some(revision.revision), deployment.clone())?;
+        let change = Change {
+            revision: number,
+            deployment,
+            former,
+            timeout,
+        };
+        self.roll(change, &lock, &mut history, events)
     }
+
     fn status(&self) -> Result<Service> {
-        self.unfinished()
+        let rollout = self.observe()?;
+        let history = History::read(&self.cluster, &self.names)?;
+        Ok(self.service(&rollout, &history, self.autoscale()?))
     }
+
     fn history(&self) -> Result<Vec<Revision>> {
-        self.unfinished()
+        let history = History::read(&self.cluster, &self.names)?;
+        if history.newest().is_none() {
+            return Err(self.nothing_deployed());
+        }
+        match Rollout::observe(&self.cluster, &self.names.deployment())? {
+            Some(rollout) => Ok(self.settled(&history, &rollout)),
+            None => Ok(history.revisions()),
+        }
     }
-    fn delete(&self, _: &dyn Events) -> Result<()> {
-        self.unfinished()
+
+    fn delete(&self, events: &dyn Events) -> Result<()> {
+        let deployment: Option<Deployment> = self.cluster.get(&self.names.deployment())?;
+        let history: Option<ConfigMap> = self.cluster.get(&self.names.history())?;
+        if deployment.is_none() && history.is_none() {
+            return Err(self.nothing_deployed());
+        }
+        self.cluster.check_ours(deployment.as_ref(), MANAGED)?;
+        self.cluster.check_ours(history.as_ref(), MANAGED)?;
+        let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
+        self.remove_release()?;
+        self.cluster.delete::<ConfigMap>(&self.names.history())?;
+        let selector: Vec<String> = self
+            .names
+            .selector()
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let query = ListParams::default().labels(&selector.join(","));
+        let deadline = Instant::now() + END;
+        loop {
+            let pods: Api<Pod> = self.cluster.objects();
+            let left = self.cluster.ask("list the pods", pods.list(&query))?.items.len();
+            if left == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(
+                    Problem::new(format!("{left} pods have not ended after {} s", END.as_secs()))
+                        .hint("their node may be gone; `kubectl get pods` shows them")
+                        .into(),
+                );
+            }
+            if events.interrupted() {
+                return Err(DeployError::Interrupted.into());
+            }
+            lock.renew()?;
+            std::thread::sleep(POLL);
+        }
     }
-    fn ask(&self, _: &str, _: &str) -> Result<String> {
-        self.unfinished()
+
+    fn ask(&self, path: &str, body: &str) -> Result<String> {
+        self.cluster.post(&self.names.service(), "http", path, body)
     }
-    fn logs(&self, _: &LogQuery, _: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
-        self.unfinished()
+
+    fn logs(&self, query: &LogQuery, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
+        self.observe()?;
+        logs::read(&self.cluster, &self.names.deployment(), query, sink)
     }
+}
+
+impl Kubernetes {
+    /// The revisions, with the outcome that the newest has come to since nobody waits for it any more.
+    fn settled(&self, history: &History, rollout: &Rollout) -> Vec<Revision> {
+        let mut revisions = history.revisions();
+        if let (Some(newest), Some(record)) = (revisions.last_mut(), history.newest())
+            && newest.outcome == Outcome::Progressing
+            && rollout.is_complete()
+            && self.serves(rollout, record)
+        {
+            newest.outcome = Outcome::Deployed;
+        }
+        revisions
+    }
+
+    /// Whether the image of a record is what the Deployment runs.
+    #[allow(clippy::unused_self)]
+    fn serves(&self, rollout: &Rollout, record: &Record) -> bool {
+        let image = |deployment: &Deployment| {
+            template(deployment).and_then(|template| template.spec.as_ref()?.containers.first()?.image.clone())
+        };
+        image(&rollout.deployment) == image(&record.deployment)
+    }
+}
+
+/// What a revision that does not arrive is replaced by.
+fn former(history: &History, before: Option<usize>, autoscaled: bool) -> Former {
+    match (history.arrived(), before) {
+        (Some(record), Some(before)) => {
+            let mut deployment = record.deployment.clone();
+            // As many as now; an autoscaler, if there is one, knows better.
+            set_replicas(&mut deployment, (!autoscaled).then_some(before));
+            Former::Other(Box::new(deployment))
+        }
+        _ => Former::Nothing,
+    }
+}
+
+fn set_replicas(deployment: &mut Deployment, replicas: Option<usize>) {
+    if let Some(spec) = deployment.spec.as_mut() {
+        spec.replicas = replicas.and_then(|replicas| i32::try_from(replicas).ok());
+    }
+}
+
+/// The version that labels say.
+fn label(labels: Option<&BTreeMap<String, String>>) -> String {
+    labels
+        .and_then(|labels| labels.get(VERSION).cloned())
+        .unwrap_or_default()
 }

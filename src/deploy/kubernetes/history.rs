@@ -1,0 +1,161 @@
+//! The revisions of a service, kept in a ConfigMap beside it: what the other targets keep on the disk, and the Deployment
+//! of each, so that a rollback brings back what was there and not what today's template makes of it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
+use kube::api::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use super::manifests::{MANAGED, Names};
+use crate::cluster::{Cluster, Write};
+use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision};
+
+/// A revision, and what was applied for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// What is told of it.
+    pub revision: Revision,
+    /// Its Deployment.
+    pub deployment: Deployment,
+}
+
+/// The records, the oldest first.
+pub struct History<'a> {
+    cluster: &'a Cluster,
+    names: &'a Names,
+    records: Vec<Record>,
+}
+
+impl<'a> History<'a> {
+    /// What the cluster keeps; nothing when it keeps nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it, or a record that cannot be read.
+    pub fn read(cluster: &'a Cluster, names: &'a Names) -> Result<Self> {
+        let found: Option<ConfigMap> = cluster.get(&names.history())?;
+        cluster.check_ours(found.as_ref(), MANAGED)?;
+        let mut records = Vec::new();
+        for (key, text) in found.and_then(|map| map.data).unwrap_or_default() {
+            let record: Record = serde_json::from_str(&text)
+                .with_context(|| format!("ConfigMap `{}`: `{key}` is no record of a revision", names.history()))?;
+            records.push(record);
+        }
+        records.sort_by_key(|record| record.revision.revision);
+        Ok(Self {
+            cluster,
+            names,
+            records,
+        })
+    }
+
+    /// What is told of the revisions.
+    pub fn revisions(&self) -> Vec<Revision> {
+        self.records.iter().map(|record| record.revision.clone()).collect()
+    }
+
+    /// The newest record.
+    pub fn newest(&self) -> Option<&Record> {
+        self.records.last()
+    }
+
+    /// The record that is served, or on its way: the newest that has not failed.
+    pub fn current(&self) -> Option<&Record> {
+        self.records
+            .iter()
+            .rfind(|record| matches!(record.revision.outcome, Outcome::Deployed | Outcome::Progressing))
+    }
+
+    /// The newest record that has arrived.
+    pub fn arrived(&self) -> Option<&Record> {
+        self.records
+            .iter()
+            .rfind(|record| record.revision.outcome == Outcome::Deployed)
+    }
+
+    /// The record of a revision.
+    pub fn get(&self, revision: u64) -> Option<&Record> {
+        self.records.iter().find(|record| record.revision.revision == revision)
+    }
+
+    /// The newest revision that has the version, no newer than the current one.
+    pub fn of_version(&self, version: &str) -> Option<u64> {
+        let found = self
+            .records
+            .iter()
+            .rfind(|record| record.revision.source.version == version);
+        found.map(|record| record.revision.revision)
+    }
+
+    /// Begins a revision: those that were on their way are superseded. Gives its number.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn begin(&mut self, source: ReleaseSource, rolled_back_to: Option<u64>, deployment: Deployment) -> Result<u64> {
+        for record in &mut self.records {
+            if record.revision.outcome == Outcome::Progressing {
+                record.revision.outcome = Outcome::Superseded;
+            }
+        }
+        let number = self.newest().map_or(0, |record| record.revision.revision) + 1;
+        self.records.push(Record {
+            revision: Revision::now(number, source, rolled_back_to),
+            deployment,
+        });
+        if self.records.len() > KEPT {
+            self.records.drain(..self.records.len() - KEPT);
+        }
+        self.write()?;
+        Ok(number)
+    }
+
+    /// Notes what became of a revision.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn end(&mut self, revision: u64, outcome: Outcome, reason: Option<String>) -> Result<()> {
+        let found = self
+            .records
+            .iter_mut()
+            .find(|record| record.revision.revision == revision);
+        if let Some(record) = found {
+            if record.revision.outcome == outcome {
+                return Ok(());
+            }
+            record.revision.outcome = outcome;
+            record.revision.reason = reason;
+        }
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
+        let mut data = BTreeMap::new();
+        for record in &self.records {
+            data.insert(
+                format!("revision-{}", record.revision.revision),
+                serde_json::to_string(record)?,
+            );
+        }
+        let map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(self.names.history()),
+                labels: Some(self.names.labels(None)),
+                ..ObjectMeta::default()
+            },
+            data: Some(data),
+            ..ConfigMap::default()
+        };
+        self.cluster.apply(&map, Write::Real)?;
+        Ok(())
+    }
+}
+
+/// The pods that a Deployment asks for.
+pub fn template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
+    deployment.spec.as_ref().map(|spec| &spec.template)
+}

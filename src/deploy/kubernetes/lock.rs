@@ -1,0 +1,167 @@
+//! One change at a time: a Lease that a change holds, and that ends by itself when its client has died.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
+
+use super::manifests::Names;
+use crate::cluster::{Cluster, refusal};
+use crate::deploy::DeployError;
+use crate::deploy::history::who;
+
+/// How long a client may be silent before it counts as dead.
+const LIFE: i32 = 30;
+/// Between two signs of life.
+const RENEWAL: Duration = Duration::from_secs(8);
+
+/// The Lease, held; let go when it is dropped.
+pub struct Lock<'a> {
+    cluster: &'a Cluster,
+    name: String,
+    holder: String,
+    uid: Option<String>,
+    renewed: Cell<Instant>,
+}
+
+impl<'a> Lock<'a> {
+    /// Takes the Lease for `what`, such as `emberline deploy`.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError::Locked`] when a living client holds it, and what the cluster says against it.
+    pub fn take(cluster: &'a Cluster, names: &Names, what: &str) -> Result<Self> {
+        let name = names.lock();
+        let holder = format!("{}, {what}, process {}", who(), std::process::id());
+        let locked = |by: &str| DeployError::Locked {
+            name: names.name().to_owned(),
+            holder: format!(" ({by})"),
+        };
+        let found: Option<Lease> = cluster.get(&name)?;
+        if let Some(holder) = found.as_ref().and_then(living_holder) {
+            return Err(locked(&holder).into());
+        }
+        let now = MicroTime(Timestamp::now());
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(names.labels(None)),
+                // The cluster refuses what is older than its own: of two clients that take it at once, one gets it.
+                resource_version: found.as_ref().and_then(|lease| lease.metadata.resource_version.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(holder.clone()),
+                lease_duration_seconds: Some(LIFE),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
+        };
+        let leases: Api<Lease> = cluster.objects();
+        let parameters = PostParams::default();
+        let taken = cluster.block_on(async {
+            if found.is_some() {
+                leases.replace(&name, &parameters, &lease).await
+            } else {
+                leases.create(&parameters, &lease).await
+            }
+        });
+        match taken {
+            Ok(lease) => Ok(Self {
+                cluster,
+                name,
+                holder,
+                uid: lease.metadata.uid,
+                renewed: Cell::new(Instant::now()),
+            }),
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(locked("it was taken just now").into()),
+            Err(error) => Err(refusal(error, &format!("take the lock `{name}`"), cluster)),
+        }
+    }
+
+    /// Shows that the client lives, when it is time for it.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster cannot be told, or somebody else has taken the Lease meanwhile.
+    pub fn renew(&self) -> Result<()> {
+        if self.renewed.get().elapsed() < RENEWAL {
+            return Ok(());
+        }
+        let Some(mut lease) = self.cluster.get::<Lease>(&self.name)? else {
+            return Ok(());
+        };
+        let Some(spec) = lease.spec.as_mut() else { return Ok(()) };
+        if spec.holder_identity.as_ref() != Some(&self.holder) {
+            return Err(DeployError::Locked {
+                name: self.name.clone(),
+                holder: format!(" ({})", spec.holder_identity.clone().unwrap_or_default()),
+            }
+            .into());
+        }
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        let leases: Api<Lease> = self.cluster.objects();
+        self.cluster.ask(
+            &format!("renew the lock `{}`", self.name),
+            leases.replace(&self.name, &PostParams::default(), &lease),
+        )?;
+        self.renewed.set(Instant::now());
+        Ok(())
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        let leases: Api<Lease> = self.cluster.objects();
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: self.uid.clone(),
+                ..Preconditions::default()
+            }),
+            ..DeleteParams::default()
+        };
+        // One that cannot be let go ends by itself.
+        let _ = self.cluster.block_on(leases.delete(&self.name, &parameters));
+    }
+}
+
+/// Who holds a Lease, unless nobody does or nothing was heard of them for too long.
+fn living_holder(lease: &Lease) -> Option<String> {
+    let spec = lease.spec.as_ref()?;
+    let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
+    let life = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or(LIFE).into());
+    let heard = spec.renew_time.as_ref().or(spec.acquire_time.as_ref())?.0;
+    (Timestamp::now().duration_since(heard) < life).then_some(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(holder: &str, silent: i64) -> Lease {
+        let heard = Timestamp::now() - SignedDuration::from_secs(silent);
+        Lease {
+            spec: Some(LeaseSpec {
+                holder_identity: Some(holder.into()),
+                lease_duration_seconds: Some(LIFE),
+                renew_time: Some(MicroTime(heard)),
+                ..LeaseSpec::default()
+            }),
+            ..Lease::default()
+        }
+    }
+
+    #[test]
+    fn a_holder_that_was_silent_for_too_long_holds_nothing() {
+        assert_eq!(living_holder(&lease("someone", 5)).as_deref(), Some("someone"));
+        assert_eq!(living_holder(&lease("someone", 31)), None);
+        assert_eq!(living_holder(&lease("", 5)), None);
+        assert_eq!(living_holder(&Lease::default()), None);
+    }
+}

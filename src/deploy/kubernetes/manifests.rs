@@ -1,0 +1,316 @@
+//! The objects of a service: rendered from their templates, and parsed into their types, so that a template that is wrong
+//! fails here and not in the cluster. Nothing here asks a cluster.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use minijinja::context;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::bundle::Verdict;
+use crate::deploy::{Autoscale, Request};
+use crate::project::Project;
+use crate::templates;
+
+/// What the objects of a service are called.
+#[derive(Clone, Debug)]
+pub struct Names {
+    name: String,
+}
+
+impl Names {
+    /// Those of the project's service.
+    pub fn new(project: &str) -> Self {
+        Self {
+            name: project.to_owned(),
+        }
+    }
+
+    /// The service itself.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its Deployment.
+    pub fn deployment(&self) -> String {
+        format!("{}-deployment", self.name)
+    }
+
+    /// Its Service.
+    pub fn service(&self) -> String {
+        format!("{}-service", self.name)
+    }
+
+    /// Its ServiceAccount.
+    pub fn account(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Its HorizontalPodAutoscaler.
+    pub fn autoscaler(&self) -> String {
+        format!("{}-autoscaler", self.name)
+    }
+
+    /// The ConfigMap of its history.
+    pub fn history(&self) -> String {
+        format!("{}-history", self.name)
+    }
+
+    /// The Lease that one change at a time holds.
+    pub fn lock(&self) -> String {
+        format!("{}-lock", self.name)
+    }
+
+    /// Labels of its pods that never change.
+    pub fn selector(&self) -> BTreeMap<String, String> {
+        owned([
+            ("app.kubernetes.io/name", &self.name),
+            ("app.kubernetes.io/component", "server"),
+        ])
+    }
+
+    /// Labels of everything that belongs to it.
+    pub fn labels(&self, version: Option<&str>) -> BTreeMap<String, String> {
+        let mut labels = self.selector();
+        labels.extend(owned([
+            ("app.kubernetes.io/instance", &self.name),
+            ("app.kubernetes.io/part-of", &self.name),
+            MANAGED,
+        ]));
+        labels.extend(version.map(|version| (VERSION.to_owned(), version.to_owned())));
+        labels
+    }
+}
+
+fn owned<const N: usize>(labels: [(&str, &str); N]) -> BTreeMap<String, String> {
+    labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// The label of everything that this tool has made.
+pub const MANAGED: (&str, &str) = ("app.kubernetes.io/managed-by", "emberline");
+/// The label with the bundle's version.
+pub const VERSION: &str = "app.kubernetes.io/version";
+
+/// The objects of one release.
+#[derive(Clone, Debug)]
+pub struct Manifests {
+    /// The account of the pods.
+    pub account: ServiceAccount,
+    /// The pods.
+    pub deployment: Deployment,
+    /// Their address.
+    pub service: Service,
+}
+
+impl Manifests {
+    /// The objects that `request` asks for, in `namespace`; in whichever they are applied to when there is none.
+    ///
+    /// # Errors
+    ///
+    /// A template that is wrong.
+    pub fn render(project: &Project, request: &Request, namespace: Option<&str>) -> Result<Self> {
+        let config = &project.config.deploy;
+        let names = Names::new(&project.config.name);
+        let source = &request.source;
+        let mut annotations = BTreeMap::from([
+            ("emberline/bundle-digest", source.digest.clone()),
+            (
+                "emberline/gate",
+                source.gate.map_or("unevaluated", Verdict::name).to_owned(),
+            ),
+        ]);
+        if let Some(revision) = &source.source_revision {
+            annotations.insert("emberline/source-revision", revision.clone());
+        }
+        let values = context! {
+            name => names.name().to_owned(),
+            namespace => namespace.map(str::to_owned),
+            labels => names.labels(Some(&source.version)),
+            selector => names.selector(),
+            annotations,
+            replicas => request.replicas,
+            image => source.image.clone(),
+            port => request.port,
+            memory => config.memory.to_string(),
+            cpu => config.cpu.to_string(),
+        };
+        Ok(Self {
+            account: object("service-account.yaml", templates::KUBERNETES_SERVICE_ACCOUNT, &values)?,
+            deployment: object("deployment.yaml", templates::KUBERNETES_DEPLOYMENT, &values)?,
+            service: object("service.yaml", templates::KUBERNETES_SERVICE, &values)?,
+        })
+    }
+
+    /// All of them as JSON, in the order of their application.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: typed objects can be written.
+    pub fn objects(&self) -> Result<Vec<Value>> {
+        Ok(vec![
+            serde_json::to_value(&self.account)?,
+            serde_json::to_value(&self.service)?,
+            serde_json::to_value(&self.deployment)?,
+        ])
+    }
+}
+
+/// The autoscaler of a service.
+///
+/// # Errors
+///
+/// A template that is wrong.
+pub fn autoscaler(names: &Names, namespace: &str, autoscale: Autoscale) -> Result<HorizontalPodAutoscaler> {
+    let values = context! {
+        name => names.name().to_owned(),
+        namespace => namespace.to_owned(),
+        labels => names.labels(None),
+        min => autoscale.min,
+        max => autoscale.max,
+        cpu => autoscale.cpu,
+    };
+    object("autoscaler.yaml", templates::KUBERNETES_AUTOSCALER, &values)
+}
+
+/// Renders a template and parses what comes of it; a field that the type has not is an error.
+fn object<K: DeserializeOwned + Serialize>(name: &str, template: &str, values: &minijinja::Value) -> Result<K> {
+    let text = templates::render(name, template, values.clone())?;
+    let wrong = || format!("template `{name}` gives no such object");
+    let given: Value = serde_saphyr::from_str(&text).with_context(wrong)?;
+    let typed: K = serde_json::from_value(given.clone()).with_context(wrong)?;
+    // The types skip what they do not know, which here is a slip of the pen that the cluster would skip as well.
+    let kept = serde_json::to_value(&typed).with_context(wrong)?;
+    if let Some(path) = lost(&given, &kept, "") {
+        anyhow::bail!("template `{name}` has a field `{path}` that the object has not");
+    }
+    Ok(typed)
+}
+
+/// The first field of `given` that `kept` has not.
+fn lost(given: &Value, kept: &Value, path: &str) -> Option<String> {
+    match (given, kept) {
+        (Value::Object(given), Value::Object(kept)) => given.iter().find_map(|(key, value)| {
+            let path = format!("{path}.{key}");
+            match kept.get(key) {
+                Some(kept) => lost(value, kept, &path),
+                None => Some(path.trim_start_matches('.').to_owned()),
+            }
+        }),
+        (Value::Array(given), Value::Array(kept)) => given
+            .iter()
+            .zip(kept)
+            .enumerate()
+            .find_map(|(index, (given, kept))| lost(given, kept, &format!("{path}[{index}]"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::deploy::history::ReleaseSource;
+    use crate::project::Config;
+
+    pub fn project() -> Project {
+        Project {
+            folder: ".".into(),
+            destination: None,
+            config: Config {
+                name: "digits".into(),
+                ..Config::default()
+            },
+        }
+    }
+
+    pub fn request(version: &str) -> Request {
+        Request {
+            source: ReleaseSource {
+                version: version.into(),
+                digest: version.repeat(5),
+                bundle: "/bundles".into(),
+                image: Some(format!("localhost:5000/digits:{version}")),
+                source_revision: Some("5ca1ab1e".into()),
+                gate: Some(Verdict::Pass),
+            },
+            host: "127.0.0.1".into(),
+            port: 8000,
+            replicas: 3,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn the_objects_have_the_names_and_the_security_that_users_expect() {
+        let manifests = Manifests::render(&project(), &request("0123456789ab"), Some("models")).expect("rendered");
+        let [account, service, deployment] = &manifests.objects().expect("JSON")[..] else {
+            panic!("three objects");
+        };
+        assert_eq!(account["automountServiceAccountToken"], false);
+        assert_eq!(service["metadata"]["name"], "digits-service");
+        assert_eq!(service["spec"]["ports"][0]["port"], 8000);
+        assert_eq!(deployment["metadata"]["name"], "digits-deployment");
+        assert_eq!(deployment["metadata"]["namespace"], "models");
+        assert_eq!(deployment["spec"]["replicas"], 3);
+        let selector = &deployment["spec"]["selector"]["matchLabels"];
+        assert_eq!(selector.get(VERSION), None, "a selector never holds the version");
+        assert_eq!(service["spec"]["selector"], *selector);
+        let template = &deployment["spec"]["template"];
+        assert_eq!(template["metadata"]["labels"][VERSION], "0123456789ab");
+        let pod = &template["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let container = &pod["containers"][0];
+        assert_eq!(container["image"], "localhost:5000/digits:0123456789ab");
+        assert_eq!(container["ports"][0]["containerPort"], 5000);
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+        assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    }
+
+    #[test]
+    fn a_namespace_that_nobody_names_is_left_to_the_context() {
+        let manifests = Manifests::render(&project(), &request("0123456789ab"), None).expect("rendered");
+        for object in manifests.objects().expect("JSON") {
+            assert_eq!(object["metadata"].get("namespace"), None);
+        }
+    }
+
+    #[test]
+    fn no_value_can_inject_yaml() {
+        let mut request = request("0123456789ab");
+        request.source.image = Some("x\"\n      hostNetwork: true".into());
+        let manifests = Manifests::render(&project(), &request, None).expect("rendered");
+        let pod = &manifests.objects().expect("JSON")[2]["spec"]["template"]["spec"];
+        assert_eq!(pod.get("hostNetwork"), None);
+        assert_eq!(pod["containers"][0]["image"], "x\"\n      hostNetwork: true");
+    }
+
+    #[test]
+    fn a_field_that_no_object_has_is_an_error() {
+        let template = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {prots: []}\n";
+        let error = object::<Service>("t", template, &context! {}).expect_err("a slip");
+        assert!(format!("{error:#}").contains("spec.prots"), "{error:#}");
+    }
+
+    #[test]
+    fn the_autoscaler_scales_the_deployment() {
+        let autoscale = Autoscale {
+            min: 2,
+            max: 10,
+            cpu: 70,
+        };
+        let object = autoscaler(&Names::new("digits"), "models", autoscale).expect("rendered");
+        let spec = object.spec.expect("a spec");
+        assert_eq!(spec.scale_target_ref.name, "digits-deployment");
+        assert_eq!((spec.min_replicas, spec.max_replicas), (Some(2), 10));
+    }
+}
