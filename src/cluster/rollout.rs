@@ -17,6 +17,16 @@ const TOLD_LINES: i64 = 10;
 /// Restarts after which a container that ends is one that always ends.
 const HOPELESS_RESTARTS: i32 = 2;
 
+/// What a node says of an image that it will not get by asking again.
+const NOT_THERE: [&str; 6] = [
+    "not found",
+    "no such host",
+    "name unknown",
+    "manifest unknown",
+    "unauthorized",
+    "denied",
+];
+
 /// A Deployment with its pods, as they are now.
 #[derive(Clone, Debug)]
 pub struct Rollout {
@@ -90,9 +100,6 @@ impl Rollout {
 
     /// Pods of the newest template that answer.
     pub fn updated_and_ready(&self) -> usize {
-        if !self.is_seen() {
-            return 0;
-        }
         self.pods.iter().filter(|pod| self.is_new(pod) && is_ready(pod)).count()
     }
 
@@ -117,9 +124,9 @@ impl Rollout {
         seen >= self.deployment.metadata.generation
     }
 
-    /// Whether a pod is of the newest template.
+    /// Whether a pod is of the newest template; none is before the cluster has looked at that.
     pub fn is_new(&self, pod: &Pod) -> bool {
-        self.template.is_some() && pod.labels().get(TEMPLATE) == self.template.as_ref()
+        self.is_seen() && self.template.is_some() && pod.labels().get(TEMPLATE) == self.template.as_ref()
     }
 
     /// What keeps the newest template from arriving: the most hopeless first.
@@ -256,7 +263,7 @@ pub fn cause(pod: &Pod) -> Option<Cause> {
                  reach",
             ),
             // The second look: the first may have been a registry that was only just restarted.
-            reason == "ImagePullBackOff",
+            reason == "ImagePullBackOff" || NOT_THERE.iter().any(|words| message.contains(words)),
         ),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             told(format!("cannot be started: {message}"), None, true)
@@ -298,10 +305,10 @@ mod tests {
         .expect("a pod")
     }
 
-    fn waiting(reason: &str) -> Value {
+    fn waiting(reason: &str, message: &str) -> Value {
         json!({ "containerStatuses": [{
             "name": "server", "image": "x:1", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "waiting": { "reason": reason, "message": "why" } },
+            "state": { "waiting": { "reason": reason, "message": message } },
         }]})
     }
 
@@ -320,10 +327,19 @@ mod tests {
     #[test]
     fn each_cause_is_told_and_weighed() {
         for (status, words, hopeless) in [
-            (waiting("ErrImagePull"), "cannot get the image `x:1`: why", false),
-            (waiting("ImagePullBackOff"), "cannot get the image", true),
-            (waiting("InvalidImageName"), "cannot use the image", true),
-            (waiting("CreateContainerConfigError"), "cannot be started: why", true),
+            (
+                waiting("ErrImagePull", "connection refused"),
+                "cannot get the image `x:1`: connection refused",
+                false,
+            ),
+            (waiting("ErrImagePull", "x:1: not found"), "cannot get the image", true),
+            (waiting("ImagePullBackOff", "why"), "cannot get the image", true),
+            (waiting("InvalidImageName", "why"), "cannot use the image", true),
+            (
+                waiting("CreateContainerConfigError", "why"),
+                "cannot be started: why",
+                true,
+            ),
             (crashed(1, "Error"), "ended with code 1", false),
             (crashed(2, "Error"), "ended with code 1", true),
             (crashed(2, "OOMKilled"), "more memory", true),
@@ -337,7 +353,7 @@ mod tests {
             assert!(cause.reason.contains(words), "{}", cause.reason);
             assert_eq!(cause.hopeless, hopeless, "{}", cause.reason);
         }
-        assert_eq!(cause(&pod("a", &waiting("ContainerCreating"))), None);
+        assert_eq!(cause(&pod("a", &waiting("ContainerCreating", ""))), None);
         assert_eq!(cause(&pod("a", &ready())), None);
     }
 
@@ -378,7 +394,10 @@ mod tests {
         assert_eq!(old.updated_and_ready(), 1);
         let new = rollout(
             &seen,
-            vec![pod("new", &waiting("ErrImagePull")), pod("new", &crashed(2, "Error"))],
+            vec![
+                pod("new", &waiting("ErrImagePull", "why")),
+                pod("new", &crashed(2, "Error")),
+            ],
         );
         assert!(new.cause().expect("a cause").hopeless);
         assert_eq!(rollout(&json!({ "observedGeneration": 1 }), new.pods).cause(), None);
