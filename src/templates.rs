@@ -7,6 +7,8 @@
 use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// A project that `init` can write.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,43 @@ pub fn render(name: &str, template: &str, context: impl Into<Value>) -> Result<S
         .with_context(|| format!("template `{name}` cannot be rendered"))
 }
 
+/// Renders a template of YAML and parses what comes of it into its type.
+///
+/// # Errors
+///
+/// As [`render`], and what the type has against it: also a field that it does not know.
+pub fn object<K: DeserializeOwned + Serialize>(name: &str, template: &str, values: &Value) -> Result<K> {
+    let text = render(name, template, values.clone())?;
+    let wrong = || format!("template `{name}` gives no such object");
+    let given: serde_json::Value = serde_saphyr::from_str(&text).with_context(wrong)?;
+    let typed: K = serde_json::from_value(given.clone()).with_context(wrong)?;
+    // The types skip what they do not know, which here is a slip of the pen that the cluster would skip as well.
+    let kept = serde_json::to_value(&typed).with_context(wrong)?;
+    if let Some(path) = lost(&given, &kept, "") {
+        anyhow::bail!("template `{name}` has a field `{path}` that the object has not");
+    }
+    Ok(typed)
+}
+
+/// The first field of `given` that `kept` has not.
+fn lost(given: &serde_json::Value, kept: &serde_json::Value, path: &str) -> Option<String> {
+    match (given, kept) {
+        (serde_json::Value::Object(given), serde_json::Value::Object(kept)) => given.iter().find_map(|(key, value)| {
+            let path = format!("{path}.{key}");
+            match kept.get(key) {
+                Some(kept) => lost(value, kept, &path),
+                None => Some(path.trim_start_matches('.').to_owned()),
+            }
+        }),
+        (serde_json::Value::Array(given), serde_json::Value::Array(kept)) => given
+            .iter()
+            .zip(kept)
+            .enumerate()
+            .find_map(|(index, (given, kept))| lost(given, kept, &format!("{path}[{index}]"))),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +146,14 @@ mod tests {
         );
         assert_eq!(rendered.expect("rendered"), "name: \"a\\nb: c\"\n");
         assert!(render("t", "{{ nothing }}", ()).is_err());
+    }
+
+    #[test]
+    fn a_field_that_no_object_has_is_an_error() {
+        let template = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {prots: []}\n";
+        let error =
+            object::<k8s_openapi::api::core::v1::Service>("t", template, &Value::UNDEFINED).expect_err("a slip");
+        assert!(format!("{error:#}").contains("spec.prots"), "{error:#}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A Deployment on its way: how far it is, and what keeps it from arriving.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -7,11 +9,14 @@ use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
 use super::Cluster;
+use crate::problem::Problem;
 
 /// The annotation by which Kubernetes numbers the templates of a Deployment.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The label by which it tells the pods of one template from those of another.
 const TEMPLATE: &str = "pod-template-hash";
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(400);
 /// Lines of a log that are told with a cause.
 const TOLD_LINES: i64 = 10;
 /// Restarts after which a container that ends is one that always ends.
@@ -163,6 +168,51 @@ impl Rollout {
             hint,
             hopeless: true,
         })
+    }
+}
+
+/// Waits until a Deployment has arrived; gives what is in the way when it does not come to that, or when nothing has become
+/// better for `timeout`. `look` sees what there is each time, and may end the wait.
+///
+/// # Errors
+///
+/// Those of `look`, and what the cluster says against being asked.
+pub fn arrive(
+    cluster: &Cluster,
+    deployment: &str,
+    timeout: Duration,
+    look: &mut dyn FnMut(&Rollout) -> Result<()>,
+) -> Result<Result<Rollout, Cause>> {
+    let mut best = 0;
+    let mut better = Instant::now();
+    loop {
+        let rollout = Rollout::observe(cluster, deployment)?
+            .ok_or_else(|| Problem::new(format!("somebody has deleted the Deployment `{deployment}`")))?;
+        look(&rollout)?;
+        if rollout.is_complete() {
+            return Ok(Ok(rollout));
+        }
+        if rollout.updated_and_ready() > best {
+            best = rollout.updated_and_ready();
+            better = Instant::now();
+        }
+        let late = better.elapsed() > timeout;
+        match rollout.cause() {
+            Some(cause) if cause.hopeless || late => return Ok(Err(cause)),
+            None if late => {
+                return Ok(Err(Cause {
+                    pod: None,
+                    reason: format!(
+                        "{best} of {} replicas are ready, and no further one has become so within {} s",
+                        rollout.desired(),
+                        timeout.as_secs()
+                    ),
+                    hint: Some("`--timeout` gives them longer".to_owned()),
+                    hopeless: false,
+                }));
+            }
+            _ => std::thread::sleep(POLL),
+        }
     }
 }
 

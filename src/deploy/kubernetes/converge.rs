@@ -1,18 +1,14 @@
-//! Waiting for a Deployment to arrive: until it has, cannot, took too long, or nobody waits any longer.
+//! Waiting for a change: told to whoever watches, kept locked, and left alone when nobody waits any longer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::lock::Lock;
 use crate::cluster::Cluster;
-use crate::cluster::rollout::{Cause, Rollout};
+use crate::cluster::rollout::{self, Rollout};
 use crate::deploy::history::seconds_since_1970;
 use crate::deploy::{DeployError, Events, Service, Trouble};
-use crate::problem::Problem;
-
-/// Between two looks.
-const POLL: Duration = Duration::from_millis(400);
 
 /// What is waited for, and how.
 pub struct Wait<'a> {
@@ -36,55 +32,19 @@ impl Wait<'_> {
     ///
     /// [`DeployError::Interrupted`], and what the cluster says against being asked.
     pub fn arrive(&self, revision: u64, tell: impl Fn(&Rollout) -> Service) -> Result<Result<Rollout, Trouble>> {
-        let mut best = 0;
-        let mut better = Instant::now();
-        loop {
-            let rollout = Rollout::observe(self.cluster, &self.deployment)?.ok_or_else(|| {
-                Problem::new(format!("somebody has deleted the Deployment `{}`", self.deployment))
-                    .hint("`emberline deploy` makes it again")
-            })?;
-            self.events.progress(&tell(&rollout));
-            if rollout.is_complete() {
-                return Ok(Ok(rollout));
-            }
-            if rollout.updated_and_ready() > best {
-                best = rollout.updated_and_ready();
-                better = Instant::now();
-            }
-            let cause = rollout.cause();
-            let late = better.elapsed() > self.timeout;
-            if let Some(cause) = cause.as_ref().filter(|cause| cause.hopeless || late) {
-                return Ok(Err(self.trouble(revision, cause)));
-            }
-            if late {
-                let reason = format!(
-                    "{best} of {} replicas are ready, and no further one has become so within {} s",
-                    rollout.desired(),
-                    self.timeout.as_secs()
-                );
-                return Ok(Err(Trouble {
-                    revision,
-                    at: seconds_since_1970(),
-                    reason,
-                    hint: Some("`--timeout` gives them longer".to_owned()),
-                    log: Vec::new(),
-                }));
-            }
-            if self.events.interrupted() {
+        let arrived = rollout::arrive(self.cluster, &self.deployment, self.timeout, &mut |rollout| {
+            self.events.progress(&tell(rollout));
+            if self.events.interrupted() && !rollout.is_complete() {
                 return Err(DeployError::Interrupted.into());
             }
-            self.lock.renew()?;
-            std::thread::sleep(POLL);
-        }
-    }
-
-    fn trouble(&self, revision: u64, cause: &Cause) -> Trouble {
-        Trouble {
+            self.lock.renew()
+        })?;
+        Ok(arrived.map_err(|cause| Trouble {
             revision,
             at: seconds_since_1970(),
-            reason: cause.reason.clone(),
-            hint: cause.hint.clone(),
             log: cause.log(self.cluster),
-        }
+            reason: cause.reason,
+            hint: cause.hint,
+        }))
     }
 }
