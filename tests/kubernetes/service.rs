@@ -1,0 +1,157 @@
+//! A project whose service runs in a namespace of its own, and the images of its bundles.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::fixture;
+use crate::running::version_of;
+use crate::setup::{Cluster, Namespace};
+use crate::tool::{Ran, emberline, ran};
+
+/// The project, which goes with its namespace.
+pub struct Service {
+    pub folder: TempDir,
+    pub cluster: Cluster,
+    pub namespace: Namespace,
+}
+
+impl Service {
+    /// A project named `digits` for a namespace that admits restricted pods alone. Nothing is deployed.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self::with(cluster, "")
+    }
+
+    /// The same, with more keys for `deploy`, each after a comma.
+    pub fn with(cluster: &Cluster, keys: &str) -> Self {
+        let service = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            cluster: cluster.clone(),
+            namespace: Namespace::new(cluster, true),
+        };
+        let namespace = service.namespace.name();
+        service.configure(&format!(
+            "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}{keys}}}\n"
+        ));
+        service
+    }
+
+    pub fn configure(&self, text: &str) {
+        fs::write(self.path().join("emberline.yaml"), text).expect("a project");
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A bundle whose image the cluster has: its version.
+    pub fn bundle(&self) -> String {
+        self.load(&fixture::digits_bundle(self.path()))
+    }
+
+    /// The same of a bundle that never gets ready.
+    pub fn broken_bundle(&self) -> String {
+        self.load(&fixture::digits_bundle_with_wrong_golden(self.path()))
+    }
+
+    /// Makes the image of a bundle and loads it into the cluster.
+    pub fn load(&self, bundle: &Path) -> String {
+        let version = version_of(bundle);
+        let archive = self.path().join("image.tar");
+        let mut package = self.command(&["package", "--allow-ungated", "--output", "tar", "--bundle", &version]);
+        package.arg("--to").arg(&archive);
+        // The runtime of the image is built from this checkout unless the person who runs the tests names one.
+        package.envs(std::env::vars_os().filter(|(name, _)| name == "EMBERLINE_RUNTIME" || name == "HOME"));
+        package.envs(std::env::vars_os().filter(|(name, _)| name == "CARGO_HOME" || name == "RUSTUP_HOME"));
+        ran(&mut package).success();
+        self.cluster.load(&archive);
+        version
+    }
+
+    /// The tool in the project, with the cluster's kubeconfig.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = emberline(self.path(), arguments);
+        command.env("KUBECONFIG", self.cluster.kubeconfig());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        ran(&mut self.command(arguments))
+    }
+
+    /// Runs a command that must succeed, and gives its report.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> Value {
+        self.run(&[arguments, &["-o", "json"]].concat()).success().json()
+    }
+
+    /// `deploy` of a bundle that has no gate.
+    #[track_caller]
+    pub fn deploy(&self, version: &str, arguments: &[&str]) -> Value {
+        self.ok(&[&["deploy", "--allow-ungated", "--bundle", version], arguments].concat())
+    }
+
+    /// Names of the pods that are not on their way out, sorted.
+    pub fn pods(&self) -> Vec<String> {
+        let pods = self.namespace.json(&["get", "pods"]);
+        let mut names: Vec<String> = pods["items"]
+            .as_array()
+            .expect("pods")
+            .iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+            .map(|pod| pod["metadata"]["name"].as_str().expect("a name").to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A port of this machine that leads to the Service's pods, for load.
+    pub fn node_port(&self) -> u16 {
+        self.namespace.create(&json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": "load" },
+            "spec": {
+                "type": "NodePort",
+                "selector": { "app.kubernetes.io/name": "digits", "app.kubernetes.io/component": "server" },
+                "ports": [{ "port": 80, "targetPort": "http" }],
+            },
+        }));
+        let service = self.namespace.json(&["get", "service", "load"]);
+        service["spec"]["ports"][0]["nodePort"].as_u64().expect("a port") as u16
+    }
+
+    /// What of ours is left in the namespace.
+    pub fn left(&self) -> Vec<String> {
+        let kinds = "deployments,services,serviceaccounts,configmaps,horizontalpodautoscalers,leases,pods";
+        let objects = self.namespace.json(&[
+            "get",
+            kinds,
+            "--selector",
+            "app.kubernetes.io/managed-by=emberline",
+        ]);
+        let objects = objects["items"].as_array().expect("objects");
+        objects
+            .iter()
+            .map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]))
+            .collect()
+    }
+
+    /// A kubeconfig of another account, or of another place, made from the cluster's own.
+    pub fn kubeconfig(&self, name: &str, change: &[&str]) -> PathBuf {
+        let path = self.path().join(name);
+        fs::copy(self.cluster.kubeconfig(), &path).expect("a kubeconfig");
+        let output = Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(&path)
+            .arg("config")
+            .args(change)
+            .output()
+            .expect("kubectl runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        path
+    }
+}
