@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // each test file uses its part of it
 
+pub mod skipped;
 pub mod trained;
 
 use std::io::Write;
@@ -97,17 +98,14 @@ impl Ran {
     }
 }
 
-/// Whether a program that a test needs is there. Where it is not, the test is skipped, which is said past the capture of
-/// the test harness; in CI it fails.
+/// Whether a program that a test needs is there. Where it is not, the test is skipped, which is said at the end of the run;
+/// in CI it fails.
 #[track_caller]
 pub fn found(program: &str, provided_by: &str) -> bool {
     let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|folder| folder.join(program).is_file());
     if !found {
-        let test = std::thread::current().name().unwrap_or_default().to_owned();
-        let line = format!("skipped {test}: there is no `{program}`; `{provided_by}` provides it\n");
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{line}");
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        skipped::for_want_of(program, provided_by);
     }
     found
 }
