@@ -1,10 +1,15 @@
 //! `emberline` on a real Kubernetes, the one that tests/cluster brings up.
 
+#[path = "../fixture/mod.rs"]
+mod fixture;
 #[path = "../running/mod.rs"]
 mod running;
 #[path = "../tool/mod.rs"]
 mod tool;
 
+mod failures;
+mod rollout;
+mod service;
 mod setup;
 
 use std::process::Command;
