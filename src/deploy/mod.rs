@@ -8,8 +8,12 @@ pub mod docker;
 pub mod history;
 pub mod kubernetes;
 pub mod local;
+mod lock;
+mod records;
 mod service;
+mod trouble;
 
+use service::address;
 pub use service::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
 
 use std::time::Duration;

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 
 use super::log;
 use super::state::{Spec, StateFolder, Status};
-use crate::deploy::{DeployError, Events, Phase, Replicas, Service, Trouble};
+use crate::deploy::trouble::{explained, quoted};
+use crate::deploy::{DeployError, Events, Phase, Replicas, Service, address};
 use crate::files;
 use crate::problem::Problem;
 use crate::project::TargetKind;
@@ -162,75 +163,5 @@ pub fn service(spec: &Spec, status: Option<&Status>, alive: bool) -> Service {
         phase,
         instances,
         trouble: status.and_then(|status| status.trouble.clone()),
-    }
-}
-
-/// An end with what is known of its cause below it.
-fn explained(trouble: Option<&Trouble>, end: impl FnOnce(String) -> DeployError) -> anyhow::Error {
-    let Some(trouble) = trouble else {
-        return end(String::new()).into();
-    };
-    let end = end(trouble.reason.clone());
-    let below = match (&trouble.log[..], &trouble.hint) {
-        ([], None) => return end.into(),
-        // The reason stands in the error above, and is printed once.
-        ([], Some(hint)) => Problem::new(trouble.reason.clone()).hint(hint.clone()),
-        (log, hint) => {
-            let problem = Problem::new(quoted("replica", log));
-            problem.hint(hint.clone().unwrap_or_else(|| "`emberline logs` shows more".into()))
-        }
-    };
-    anyhow::Error::from(below).context(end)
-}
-
-/// The last lines of a log, as part of an error.
-fn quoted(whose: &str, lines: &[String]) -> String {
-    let mut text = format!("the {whose}'s log ends with:");
-    for line in lines {
-        text.push_str("\n    ");
-        text.push_str(line);
-    }
-    text
-}
-
-/// A URL that answers from this machine.
-fn address(host: &str, port: u16) -> String {
-    match host {
-        "0.0.0.0" => format!("http://127.0.0.1:{port}"),
-        "::" => format!("http://[::1]:{port}"),
-        host if host.contains(':') => format!("http://[{host}]:{port}"),
-        host => format!("http://{host}:{port}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_answer_from_this_machine() {
-        assert_eq!(address("127.0.0.1", 5000), "http://127.0.0.1:5000");
-        assert_eq!(address("0.0.0.0", 80), "http://127.0.0.1:80");
-        assert_eq!(address("::", 80), "http://[::1]:80");
-        assert_eq!(address("::1", 80), "http://[::1]:80");
-        assert_eq!(address("localhost", 80), "http://localhost:80");
-    }
-
-    #[test]
-    fn an_end_carries_its_cause_its_log_and_its_hint() {
-        let trouble = Trouble {
-            revision: 2,
-            at: 0,
-            reason: "replica 3 ended with exit code 1 before it was ready".into(),
-            hint: None,
-            log: vec!["error: golden case 0 is off".into()],
-        };
-        let error = explained(Some(&trouble), DeployError::RolledBack);
-        assert_eq!(error.downcast_ref::<DeployError>().map(DeployError::exit_code), Some(4));
-        let text = format!("{error:#}");
-        assert!(
-            text.contains("replica 3 ended") && text.contains("golden case 0"),
-            "{text}"
-        );
     }
 }
