@@ -174,29 +174,7 @@ impl Target for Local {
         let spec = self.spec()?;
         let serving = self.serving(Some(&spec))?.unwrap_or(spec.release);
         let revisions = self.state.records().revisions()?;
-        let hint = "`emberline history` lists the revisions, `--revision N` takes one";
-        let revision = match to {
-            None => history::before(&revisions, serving.revision).ok_or_else(|| {
-                Problem::new(format!(
-                    "there is no bundle before revision {} to go back to",
-                    serving.revision
-                ))
-                .hint(hint)
-            })?,
-            Some(to) => revisions
-                .iter()
-                .find(|revision| revision.revision == to)
-                .ok_or_else(|| Problem::new(format!("there is no revision {to}")).hint(hint))?,
-        };
-        if revision.outcome != Outcome::Deployed {
-            return Err(Problem::new(format!(
-                "revision {} never served: its outcome is `{}`",
-                revision.revision,
-                revision.outcome.name()
-            ))
-            .hint(hint)
-            .into());
-        }
+        let revision = history::target(&revisions, serving.revision, to)?;
         Bundle::open(&revision.source.bundle).with_context(|| {
             format!(
                 "cannot go back to revision {} (version {})",
