@@ -101,6 +101,7 @@ mod tests {
                 6,
             ),
             (deploy(DeployError::Interrupted), 130),
+            (deploy(DeployError::Halted(String::new())), 130),
             (Failure::Interrupted(String::new()).into(), 130),
         ];
         for (error, expected) in ends {

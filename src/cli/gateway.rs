@@ -128,7 +128,7 @@ pub fn up(args: &Gate, context: &Context) -> Result<UpReport> {
             silent.join(", ")
         ));
     }
-    let nginx = Nginx::new(&project.state());
+    let nginx = Nginx::new(&folder(&project));
     let change = nginx.up(&gateway)?;
     Ok(UpReport {
         change,
@@ -145,11 +145,16 @@ pub fn up(args: &Gate, context: &Context) -> Result<UpReport> {
 /// When none runs, or it does not end.
 pub fn down(args: &Down, context: &Context) -> Result<DownReport> {
     let project = context.project(&args.project)?;
-    let pid = Nginx::new(&project.state()).down()?;
+    let pid = Nginx::new(&folder(&project)).down()?;
     Ok(DownReport {
         name: project.config.name,
         pid,
     })
+}
+
+/// Where its files and logs are.
+fn folder(project: &Project) -> PathBuf {
+    project.state().join("gateway")
 }
 
 /// The gateway that the flags and the project ask for.

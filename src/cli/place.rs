@@ -12,6 +12,7 @@ use crate::deploy::docker::Docker;
 use crate::deploy::kubernetes::Kubernetes;
 use crate::deploy::local::Local;
 use crate::project::{Project, TargetKind};
+use crate::serve::Settings;
 
 /// Flags that say where a service is.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -85,7 +86,7 @@ impl Place {
     pub fn target(&self, project: &Project) -> Result<Box<dyn Target>> {
         Ok(match self.kind(project)? {
             TargetKind::Local => Box::new(Local::new(project)),
-            TargetKind::Docker => Box::new(Docker::new(project)?),
+            TargetKind::Docker => Box::new(Docker::new(project, Settings::default().max_body)?),
             TargetKind::Kubernetes => Box::new(self.kubernetes(project)?),
         })
     }

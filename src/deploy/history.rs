@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Bundle, Verdict};
+use crate::problem::Problem;
 
 /// Revisions that are kept; older ones are forgotten.
 pub const KEPT: usize = 50;
@@ -120,6 +122,34 @@ pub fn before(revisions: &[Revision], current: u64) -> Option<&Revision> {
         .max_by_key(|revision| revision.revision)
 }
 
+/// The revision that a rollback from `current` goes to: `to`, or the newest one before with another bundle.
+///
+/// # Errors
+///
+/// When there is none, or it never served.
+pub fn target(revisions: &[Revision], current: u64, to: Option<u64>) -> Result<&Revision> {
+    let hint = "`emberline history` lists the revisions, `--revision N` takes one";
+    let revision = match to {
+        None => before(revisions, current).ok_or_else(|| {
+            Problem::new(format!("there is no bundle before revision {current} to go back to")).hint(hint)
+        })?,
+        Some(to) => revisions
+            .iter()
+            .find(|revision| revision.revision == to)
+            .ok_or_else(|| Problem::new(format!("there is no revision {to}")).hint(hint))?,
+    };
+    if revision.outcome != Outcome::Deployed {
+        return Err(Problem::new(format!(
+            "revision {} never served: its outcome is `{}`",
+            revision.revision,
+            revision.outcome.name()
+        ))
+        .hint(hint)
+        .into());
+    }
+    Ok(revision)
+}
+
 /// The clock on the wall, in whole seconds.
 pub fn seconds_since_1970() -> u64 {
     SystemTime::now()
@@ -145,6 +175,28 @@ pub fn utc(seconds: u64) -> String {
         second / 60 % 60,
         second % 60
     )
+}
+
+/// The seconds since 1970 of a time such as `2026-11-23T17:05:09.5Z`, in UTC; none of anything else.
+pub fn seconds(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, separator| -> Option<[u64; 3]> {
+        let numbers: Option<Vec<u64>> = text.split(separator).map(|number| number.parse().ok()).collect();
+        numbers?.try_into().ok()
+    };
+    let [year, month, day] = numbers(date, '-')?;
+    let [hour, minute, second] = numbers(time.split('.').next()?, ':')?;
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // As in `utc`: years begin in March.
+    let (year, month) = if month < 3 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    Some((days.checked_sub(719_468)? * 24 + hour) * 3600 + minute * 60 + second)
 }
 
 /// `user@host`, as far as they are known.
@@ -202,6 +254,13 @@ mod tests {
         assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(utc(1_735_689_599), "2024-12-31T23:59:59Z");
         assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+        for time in [0, 951_782_399, 951_782_400, 1_735_689_599, 4_107_542_400] {
+            assert_eq!(seconds(&utc(time)), Some(time));
+        }
+        assert_eq!(seconds("1970-01-01T00:00:01.999999999Z"), Some(1));
+        // An engine's way to say never.
+        assert_eq!(seconds("0001-01-01T00:00:00Z"), None);
+        assert_eq!(seconds("yesterday"), None);
     }
 
     #[test]

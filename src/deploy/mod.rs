@@ -5,12 +5,15 @@
 //! as pods. No target opens a tensor, and none prints.
 
 pub mod docker;
-mod ending;
 pub mod history;
 pub mod kubernetes;
 pub mod local;
+mod lock;
+mod records;
 mod service;
+mod trouble;
 
+use service::address;
 pub use service::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
 
 use std::time::Duration;
@@ -109,7 +112,8 @@ pub trait Events {
     /// Something has changed.
     fn progress(&self, service: &Service);
 
-    /// Whether to stop waiting; the change itself goes on.
+    /// Whether to stop waiting. The change itself goes on where a supervisor or a cluster makes it; where it is made by
+    /// this command, it ends after the step at hand.
     fn interrupted(&self) -> bool;
 }
 
@@ -173,6 +177,9 @@ pub enum DeployError {
     /// Ctrl-C: nobody waits for the change any longer.
     #[error("interrupted; the change goes on without this command")]
     Interrupted,
+    /// Ctrl-C, where nothing else than this command makes the change.
+    #[error("interrupted; {0}")]
+    Halted(String),
 }
 
 impl DeployError {
@@ -182,7 +189,7 @@ impl DeployError {
             Self::RolledBack(_) => 4,
             Self::NotRolledBack(_) => 5,
             Self::Locked { .. } => 6,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Halted(_) => 130,
         }
     }
 }

@@ -133,3 +133,27 @@ pub struct Trouble {
     /// The last lines of the replica's log.
     pub log: Vec<String>,
 }
+
+/// A URL that answers from this machine.
+pub fn address(host: &str, port: u16) -> String {
+    match host {
+        "0.0.0.0" => format!("http://127.0.0.1:{port}"),
+        "::" => format!("http://[::1]:{port}"),
+        host if host.contains(':') => format!("http://[{host}]:{port}"),
+        host => format!("http://{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_answer_from_this_machine() {
+        assert_eq!(address("127.0.0.1", 5000), "http://127.0.0.1:5000");
+        assert_eq!(address("0.0.0.0", 80), "http://127.0.0.1:80");
+        assert_eq!(address("::", 80), "http://[::1]:80");
+        assert_eq!(address("::1", 80), "http://[::1]:80");
+        assert_eq!(address("localhost", 80), "http://localhost:80");
+    }
+}

@@ -1,4 +1,4 @@
-//! The gateway: nginx in front of the replicas, at `/<name>/`.
+//! The gateway: nginx in front of the replicas, at `/<name>/`, or at `/` where it is the service's own address.
 //!
 //! What it is (the configuration file) is here, and pure; that it runs on this machine is [`nginx`]'s. It balances over
 //! addresses that it is given, and knows neither deployments nor bundles.
@@ -24,10 +24,20 @@ use crate::templates;
 /// Hex digits of a configuration's digest: enough to tell one from the next.
 const DIGEST: usize = 12;
 
+/// Where the replicas are on the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// At `/<name>/`, beside whatever else may come.
+    Named,
+    /// At `/`: paths are those of a replica.
+    Root,
+}
+
 /// A gateway as it should be.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     name: String,
+    route: Route,
     listen: SocketAddr,
     balance: Balance,
     upstreams: Vec<Upstream>,
@@ -39,7 +49,7 @@ pub struct Gateway {
 pub struct Rendered {
     /// The file.
     pub config: String,
-    /// Its digest, 12 hex digits; `/healthz` tells it, so that it is known which configuration is in force.
+    /// Its digest, 12 hex digits; [`Gateway::health`] tells it, so that it is known which configuration is in force.
     pub digest: String,
 }
 
@@ -77,11 +87,18 @@ impl Gateway {
         }
         Ok(Self {
             name: name.to_owned(),
+            route: Route::Named,
             listen,
             balance,
             upstreams,
             max_body,
         })
+    }
+
+    /// The same at another route.
+    #[must_use]
+    pub fn at(self, route: Route) -> Self {
+        Self { route, ..self }
     }
 
     /// The name of the model and of its route.
@@ -116,7 +133,23 @@ impl Gateway {
 
     /// The URL of the route, from this machine.
     pub fn address(&self) -> String {
-        format!("http://{}/{}/", self.reachable(), self.name)
+        format!("http://{}{}", self.reachable(), self.prefix())
+    }
+
+    /// The path that every path of a replica is below, with a slash at its end.
+    fn prefix(&self) -> String {
+        match self.route {
+            Route::Named => format!("/{}/", self.name),
+            Route::Root => "/".to_owned(),
+        }
+    }
+
+    /// The path at which nginx tells of itself; at the root `/healthz` is the replicas' own.
+    pub fn health(&self) -> &'static str {
+        match self.route {
+            Route::Named => "/healthz",
+            Route::Root => "/-/gateway",
+        }
     }
 
     /// nginx's file.
@@ -136,6 +169,8 @@ impl Gateway {
         let values = minijinja::context! {
             digest,
             name => self.name.as_str(),
+            prefix => self.prefix(),
+            health => self.health(),
             listen => self.listen.to_string(),
             balance => self.balance.name(),
             upstreams,
@@ -290,6 +325,17 @@ mod tests {
         );
         assert!(two.config.contains("        server [::1]:5001 "), "{}", two.config);
         assert_ne!(one.digest, two.digest);
+    }
+
+    #[test]
+    fn at_the_root_every_path_is_a_replicas_but_one() {
+        let root = gateway(Balance::RoundRobin, &["127.0.0.1:5000"]).at(Route::Root);
+        let file = root.render().expect("rendered").config;
+        assert_eq!(root.address(), "http://127.0.0.1:8080/");
+        assert!(file.contains("location = /-/gateway {"), "{file}");
+        assert!(!file.contains("/digits/") && !file.contains("/healthz"), "{file}");
+        assert_eq!(file.matches("location / {").count(), 1, "{file}");
+        assert!(!file.contains("X-Forwarded-Prefix"), "{file}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A gateway on this machine: nginx, started, reloaded and ended, with its state in `.emberline/gateway/`.
+//! A gateway on this machine: nginx, started, reloaded and ended, with its state in a folder of its own.
 //!
 //! nginx is its own supervisor: it leaves the terminal by itself, its master starts workers that die again, SIGHUP takes a
 //! new configuration and SIGQUIT ends it after the requests in hand. So there is no process of ours beside it, and what
@@ -30,10 +30,10 @@ const IN_FORCE: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(35);
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(20);
-/// How long `/healthz` may take.
+/// How long nginx may take to tell of itself.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// The nginx of one project.
+/// One nginx.
 #[derive(Debug)]
 pub struct Nginx {
     folder: PathBuf,
@@ -52,17 +52,53 @@ pub enum Change {
 }
 
 impl Nginx {
-    /// The nginx whose state is in `state`, the project's own state folder. Nothing of it needs to be there.
-    pub fn new(state: &Path) -> Self {
-        let folder = state.join("gateway");
+    /// The nginx whose state is in `folder`. Nothing of it needs to be there.
+    pub fn new(folder: &Path) -> Self {
         Self {
-            folder: std::path::absolute(&folder).unwrap_or(folder),
+            folder: std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
         }
     }
 
     /// Where its configuration and its logs are.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether [`Nginx::up`] could listen on `listen`; changes nothing. `flag` is what chooses another port.
+    ///
+    /// # Errors
+    ///
+    /// No nginx, or a port that is taken.
+    pub fn check(&self, listen: SocketAddr, flag: &str) -> Result<()> {
+        Command::new("nginx").arg("-v").output().map_err(cannot_run)?;
+        if self.runs() && self.listens_on(listen) {
+            return Ok(());
+        }
+        check_port(listen, flag)
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// As [`Nginx::up`], and waits until no request is on its way by the former configuration, so that an upstream which
+    /// is not in the new one may end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Nginx::up`].
+    pub fn hand_over(&self, gateway: &Gateway) -> Result<Change> {
+        let former = self.workers();
+        let change = self.up(gateway)?;
+        if change == Change::Reloaded {
+            // They end by themselves after `worker_shutdown_timeout`, whatever they have in hand.
+            let deadline = Instant::now() + END;
+            while Instant::now() < deadline && self.workers().iter().any(|worker| former.contains(worker)) {
+                std::thread::sleep(POLL);
+            }
+        }
+        Ok(change)
     }
 
     /// Makes `gateway` run: starts nginx, or hands the new configuration to the one that runs, which loses no request.
@@ -74,18 +110,17 @@ impl Nginx {
         let rendered = gateway.render()?;
         files::create_folder(&self.folder)?;
         let _lock = self.lock()?;
-        let address = gateway.reachable();
         let pid = self.pid();
         // Both: a worker of a former configuration answers for an instant after a reload, and a reload may have failed.
         if pid.is_some()
             && self.handed_over().as_deref() == Some(&rendered.config)
-            && digest(address).as_deref() == Some(&rendered.digest)
+            && digest(gateway).as_deref() == Some(&rendered.digest)
         {
             return Ok(Change::Unchanged);
         }
         self.accept(&rendered)?;
         if !(pid.is_some() && self.listens_on(gateway.listen())) {
-            check_port(gateway.listen())?;
+            check_port(gateway.listen(), "--listen")?;
         }
         // nginx reads this file when it is started and when it is reloaded, never in between.
         let candidate = self.folder.join(CANDIDATE);
@@ -102,7 +137,7 @@ impl Nginx {
             }
             Change::Started
         };
-        self.wait_until_in_force(address, &rendered.digest, logged)?;
+        self.wait_until_in_force(gateway, &rendered.digest, logged)?;
         Ok(change)
     }
 
@@ -149,6 +184,15 @@ impl Nginx {
         ours.then_some(pid)
     }
 
+    /// The processes that answer; a reload replaces them all.
+    fn workers(&self) -> Vec<i32> {
+        let Some(pid) = self.pid().map(|pid| pid.as_raw_nonzero()) else {
+            return Vec::new();
+        };
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// One command at a time: each takes seconds, so the next one waits.
     fn lock(&self) -> Result<File> {
         let path = self.folder.join("lock");
@@ -191,17 +235,12 @@ impl Nginx {
             .arg(&self.folder)
             .args(arguments)
             .current_dir(&self.folder);
-        command.output().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Problem::new("there is no `nginx` on the path")
-                .hint("`apt-get install nginx` installs it, into /usr/sbin on Debian, which may have to go on the path")
-                .into(),
-            _ => anyhow::Error::from(error).context("cannot run `nginx`"),
-        })
+        command.output().map_err(cannot_run)
     }
 
-    fn wait_until_in_force(&self, address: SocketAddr, wanted: &str, logged: u64) -> Result<()> {
+    fn wait_until_in_force(&self, gateway: &Gateway, wanted: &str, logged: u64) -> Result<()> {
         let deadline = Instant::now() + IN_FORCE;
-        while digest(address).as_deref() != Some(wanted) {
+        while digest(gateway).as_deref() != Some(wanted) {
             if Instant::now() > deadline {
                 let problem = Problem::new(format!(
                     "nginx has not taken the configuration after {} s{}",
@@ -239,41 +278,50 @@ impl Nginx {
     }
 }
 
-/// Whether nginx could listen there.
-fn check_port(listen: SocketAddr) -> Result<()> {
+fn cannot_run(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::NotFound => Problem::new("there is no `nginx` on the path")
+            .hint("`apt-get install nginx` installs it, into /usr/sbin on Debian, which may have to go on the path")
+            .into(),
+        _ => anyhow::Error::from(error).context("cannot run `nginx`"),
+    }
+}
+
+/// Whether nginx could listen there. `flag` is what chooses another address.
+fn check_port(listen: SocketAddr, flag: &str) -> Result<()> {
     let Err(error) = TcpListener::bind(listen) else {
         return Ok(());
     };
     let what = format!("cannot listen on `{listen}`");
     Err(match error.kind() {
         ErrorKind::AddrInUse => Problem::new(format!("{what}: the port is in use"))
-            .hint("choose another one with `--listen`, or end what listens there"),
+            .hint(format!("choose another one with `{flag}`, or end what listens there")),
         ErrorKind::PermissionDenied => Problem::new(format!("{what}: ports below 1024 are for the administrator"))
-            .hint("choose a higher one with `--listen`"),
+            .hint(format!("choose a higher one with `{flag}`")),
         ErrorKind::AddrNotAvailable => Problem::new(format!("{what}: this machine has no such address"))
-            .hint("choose one that it has with `--listen`"),
+            .hint("choose one that it has: `127.0.0.1`, or `0.0.0.0` for all"),
         _ => Problem::new(format!("{what}: {error}")),
     }
     .into())
 }
 
-/// The digest of the configuration that answers at an address.
-fn digest(address: SocketAddr) -> Option<String> {
+/// The digest of the configuration that is in force.
+fn digest(gateway: &Gateway) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Health {
         config: String,
     }
-    let answer = healthz(address).ok()?;
+    let answer = ask(gateway.reachable(), gateway.health()).ok()?;
     let (_, body) = answer.split_once("\r\n\r\n")?;
     let health: Health = serde_json::from_str(body).ok()?;
     Some(health.config)
 }
 
-fn healthz(address: SocketAddr) -> io::Result<String> {
+fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
     // With 1.0 the end of the answer is the end of the connection.
-    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer)?;
     Ok(answer)
@@ -316,7 +364,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let nginx = Nginx::new(folder.path());
         assert_eq!(nginx.pid(), None);
-        fs::create_dir(nginx.folder()).expect("folder");
         for text in ["", "none", "0", &std::process::id().to_string()] {
             fs::write(nginx.folder().join("nginx.pid"), text).expect("written");
             assert_eq!(nginx.pid(), None, "{text}");

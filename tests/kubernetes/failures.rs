@@ -33,10 +33,12 @@ fn a_version_that_never_gets_ready_is_taken_back_and_says_why() {
 
     // An image that no node can get. It is known in seconds, not at the end of a timeout.
     let start = Instant::now();
-    deploy(&good, &["--image", "emberline.test/absent:1", "--timeout", "5m"]).code(4).says(&[
-        "cannot get the image `emberline.test/absent:1`",
-        "hint: `emberline package --push`",
-    ]);
+    deploy(&good, &["--image", "emberline.test/absent:1", "--timeout", "5m"])
+        .code(4)
+        .says(&[
+            "cannot get the image `emberline.test/absent:1`",
+            "hint: `emberline package --push`",
+        ]);
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert_eq!(service.pods(), before);
 
@@ -45,13 +47,18 @@ fn a_version_that_never_gets_ready_is_taken_back_and_says_why() {
         "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {}, cpu: 500}}\n",
         service.namespace.name()
     ));
-    deploy(&good, &["--timeout", "3s"])
-        .code(4)
-        .says(&["fits on no node", "Insufficient cpu", "hint: ask for less by `deploy.memory`"]);
+    deploy(&good, &["--timeout", "3s"]).code(4).says(&[
+        "fits on no node",
+        "Insufficient cpu",
+        "hint: ask for less by `deploy.memory`",
+    ]);
     assert_eq!(service.pods(), before);
 
     let status = service.ok(&["status"]);
-    assert_eq!((&status["version"], &status["phase"]), (&json!(good), &json!("rolled_back")));
+    assert_eq!(
+        (&status["version"], &status["phase"]),
+        (&json!(good), &json!("rolled_back"))
+    );
     let reason = status["trouble"]["reason"].as_str().expect("a reason");
     assert!(reason.contains("fits on no node"), "{reason}");
     let outcomes: Vec<Value> = service.ok(&["history"])["revisions"]
@@ -90,7 +97,11 @@ fn a_first_version_that_fails_leaves_nothing_behind_but_its_history() {
     service
         .run(&["deploy", "--allow-ungated", "--bundle", &broken, "--timeout", "5m"])
         .code(5)
-        .says(&["the cluster makes no pod", "exceeded quota: small", "hint: ask for less"]);
+        .says(&[
+            "the cluster makes no pod",
+            "exceeded quota: small",
+            "hint: ask for less",
+        ]);
 }
 
 #[test]
@@ -110,7 +121,11 @@ fn a_place_that_is_none_is_told_before_anything_is_changed() {
         "namespaces \"absent\" not found",
         "hint: `kubectl --context local create namespace absent`",
     ]);
-    deploy(&["--kubeconfig", "absent.yaml"]).says(&["there is no cluster to deploy to", "absent.yaml", "hint: name a kubeconfig"]);
+    deploy(&["--kubeconfig", "absent.yaml"]).says(&[
+        "there is no cluster to deploy to",
+        "absent.yaml",
+        "hint: name a kubeconfig",
+    ]);
     let nowhere = service.kubeconfig("nowhere", &["set-cluster", "local", "--server=https://127.0.0.1:1"]);
     deploy(&["--kubeconfig", nowhere.to_str().expect("a path")]).says(&[
         "no cluster answers at https://127.0.0.1:1",
@@ -119,7 +134,9 @@ fn a_place_that_is_none_is_told_before_anything_is_changed() {
     ]);
     let mut without = service.command(&["status"]);
     without.env_remove("KUBECONFIG").env("HOME", service.path());
-    ran(&mut without).code(1).says(&["there is no cluster to deploy to", "hint: name a kubeconfig"]);
+    ran(&mut without)
+        .code(1)
+        .says(&["there is no cluster to deploy to", "hint: name a kubeconfig"]);
     service
         .run(&["status", "--target", "local", "-n", "models"])
         .code(2)
@@ -138,10 +155,9 @@ fn a_place_that_is_none_is_told_before_anything_is_changed() {
         .args(["config", "set-context", "local", "--user=nobody"])
         .output();
     assert!(output.expect("kubectl runs").status.success());
-    let refused = ran(command.arg(&nobody)).code(1).says(&[
-        "is forbidden",
-        "hint: your account lacks this right in namespace",
-    ]);
+    let refused = ran(command.arg(&nobody))
+        .code(1)
+        .says(&["is forbidden", "hint: your account lacks this right in namespace"]);
     assert!(!refused.stderr.contains(token.trim()), "the token is told");
     assert_eq!(service.left(), Vec::<String>::new());
 }
@@ -164,7 +180,11 @@ fn what_others_have_made_is_left_alone() {
             },
         },
     }));
-    let told = ["there is a Deployment `digits-deployment`", "that emberline has not made", "hint: give the project another"];
+    let told = [
+        "there is a Deployment `digits-deployment`",
+        "that emberline has not made",
+        "hint: give the project another",
+    ];
     for arguments in [
         &["deploy", "--allow-ungated", "--bundle", &version][..],
         &["status"],
@@ -208,7 +228,13 @@ fn one_change_at_a_time_and_a_client_that_was_killed_blocks_nobody() {
         .run(&["scale", "--replicas", "2"])
         .code(6)
         .says(&["another deploy holds the lock of `digits` (someone@elsewhere, emberline deploy, process 7)"]);
-    assert!(service.namespace.kubectl(&["delete", "lease", "digits-lock"]).status.success());
+    assert!(
+        service
+            .namespace
+            .kubectl(&["delete", "lease", "digits-lock"])
+            .status
+            .success()
+    );
     service.namespace.create(&lease("2026-01-01T00:00:00.000000Z"));
     assert_eq!(service.ok(&["scale", "--replicas", "2"])["replicas"]["ready"], 2);
 
@@ -219,13 +245,14 @@ fn one_change_at_a_time_and_a_client_that_was_killed_blocks_nobody() {
         .spawn()
         .expect("the binary runs");
     wait("the roll begins", || {
-        service.namespace.json(&["get", "deployment", "digits-deployment"])["metadata"]["labels"]
-            ["app.kubernetes.io/version"]
+        service.namespace.json(&["get", "deployment", "digits-deployment"])["metadata"]["labels"]["app.kubernetes.io/version"]
             == *second
     });
     client.kill().expect("killed");
     client.wait().expect("its end");
-    wait("the roll ends without its client", || service.ok(&["status"])["phase"] == "ready");
+    wait("the roll ends without its client", || {
+        service.ok(&["status"])["phase"] == "ready"
+    });
     assert_eq!(service.ok(&["history"])["revisions"][1]["outcome"], "deployed");
     wait("the lock ends", || {
         let back = service.run(&["rollback"]);

@@ -28,7 +28,10 @@ fn a_service_is_deployed_rolled_scaled_rolled_back_and_deleted_without_a_failed_
     assert_eq!(numbers(&report), (3, 3));
     assert_eq!(report["address"], Value::Null);
     let hint = report["address_hint"].as_str().expect("a hint");
-    assert!(hint.contains("port-forward") && hint.contains("service/digits-service"), "{hint}");
+    assert!(
+        hint.contains("port-forward") && hint.contains("service/digits-service"),
+        "{hint}"
+    );
     assert_eq!(service.pods().len(), 3);
 
     // The same again changes nothing.
@@ -45,7 +48,10 @@ fn a_service_is_deployed_rolled_scaled_rolled_back_and_deleted_without_a_failed_
     assert_eq!(numbers(&service.ok(&["scale", "--replicas", "1"])), (1, 1));
     assert_eq!(numbers(&service.ok(&["scale", "--replicas", "3"])), (3, 3));
     let back = service.ok(&["rollback"]);
-    assert_eq!((&back["version"], &back["revision"]), (&Value::from(first.clone()), &Value::from(3)));
+    assert_eq!(
+        (&back["version"], &back["revision"]),
+        (&Value::from(first.clone()), &Value::from(3))
+    );
     assert_eq!(numbers(&back), (3, 3));
     let count = load.finish();
     assert_eq!(count.failures, Vec::<String>::new(), "of {} requests", count.answered);
@@ -61,7 +67,12 @@ fn a_service_is_deployed_rolled_scaled_rolled_back_and_deleted_without_a_failed_
         .iter()
         .map(|revision| (&revision["version"], &revision["outcome"], &revision["rolled_back_to"]))
         .collect();
-    let (one, two, deployed, to) = (Value::from(first), Value::from(second), Value::from("deployed"), Value::from(1));
+    let (one, two, deployed, to) = (
+        Value::from(first),
+        Value::from(second),
+        Value::from("deployed"),
+        Value::from(1),
+    );
     assert_eq!(
         told,
         [
@@ -78,7 +89,10 @@ fn a_service_is_deployed_rolled_scaled_rolled_back_and_deleted_without_a_failed_
     let logs = service.ok(&["logs", "--replica", "1"]);
     let line = &logs["lines"][0];
     assert!(line["line"].as_str().expect("a line").contains("listening"), "{logs}");
-    assert!(line["name"].as_str().expect("a pod").starts_with("digits-deployment-"), "{logs}");
+    assert!(
+        line["name"].as_str().expect("a pod").starts_with("digits-deployment-"),
+        "{logs}"
+    );
 
     assert_eq!(service.ok(&["delete", "--yes"])["deleted"], true);
     assert_eq!(service.left(), Vec::<String>::new());
@@ -100,18 +114,34 @@ fn what_would_be_applied_is_printed_and_nothing_is_changed() {
     };
     // Nobody is asked: there is no cluster at that address.
     let nowhere = service.kubeconfig("nowhere", &["set-cluster", "local", "--server=https://127.0.0.1:1"]);
-    let arguments = ["deploy", "--allow-ungated", "--bundle", &version, "--dry-run", "client", "--kubeconfig"];
+    let arguments = [
+        "deploy",
+        "--allow-ungated",
+        "--bundle",
+        &version,
+        "--dry-run",
+        "client",
+        "--kubeconfig",
+    ];
     let mut offline = service.command(&arguments);
     let client = crate::tool::ran(offline.arg(nowhere)).success().stdout;
     assert_eq!(client, dry_run("client"));
     let file = service.path().join("objects.yaml");
     std::fs::write(&file, &client).expect("written");
-    let checked = service
-        .namespace
-        .kubectl(&["apply", "--server-side", "--dry-run=server", "-f", file.to_str().expect("a path")]);
+    let checked = service.namespace.kubectl(&[
+        "apply",
+        "--server-side",
+        "--dry-run=server",
+        "-f",
+        file.to_str().expect("a path"),
+    ]);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
     assert!(checked.status.success(), "{said}");
-    for object in ["serviceaccount/digits", "service/digits-service", "deployment.apps/digits-deployment"] {
+    for object in [
+        "serviceaccount/digits",
+        "service/digits-service",
+        "deployment.apps/digits-deployment",
+    ] {
         assert!(said.contains(object), "{said}");
     }
     assert!(!said.contains("Warning"), "{said}");
@@ -119,7 +149,10 @@ fn what_would_be_applied_is_printed_and_nothing_is_changed() {
     // The cluster's defaults show that it was asked.
     let server = dry_run("server");
     assert!(server.contains("dnsPolicy: ClusterFirst"), "{server}");
-    assert!(!server.contains("managedFields") && !client.contains("dnsPolicy"), "{server}");
+    assert!(
+        !server.contains("managedFields") && !client.contains("dnsPolicy"),
+        "{server}"
+    );
     assert_eq!(service.left(), Vec::<String>::new());
 }
 
@@ -152,5 +185,11 @@ fn the_number_of_replicas_follows_the_load_when_it_is_told_to() {
 
     let fixed = service.ok(&["scale", "--replicas", "1"]);
     assert_eq!((numbers(&fixed), &fixed["autoscale"]), ((1, 1), &Value::Null));
-    assert!(!service.namespace.kubectl(&["get", "hpa", "digits-autoscaler"]).status.success());
+    assert!(
+        !service
+            .namespace
+            .kubectl(&["get", "hpa", "digits-autoscaler"])
+            .status
+            .success()
+    );
 }

@@ -127,12 +127,9 @@ impl Service {
     /// What of ours is left in the namespace.
     pub fn left(&self) -> Vec<String> {
         let kinds = "deployments,services,serviceaccounts,configmaps,horizontalpodautoscalers,leases,pods";
-        let objects = self.namespace.json(&[
-            "get",
-            kinds,
-            "--selector",
-            "app.kubernetes.io/managed-by=emberline",
-        ]);
+        let objects = self
+            .namespace
+            .json(&["get", kinds, "--selector", "app.kubernetes.io/managed-by=emberline"]);
         let objects = objects["items"].as_array().expect("objects");
         objects
             .iter()

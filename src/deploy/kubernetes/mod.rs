@@ -28,8 +28,8 @@ use self::lock::Lock;
 use self::manifests::{MANAGED, Names, VERSION, autoscaler};
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write, applicable};
-use crate::deploy::ending::explained;
 use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision};
+use crate::deploy::trouble::explained;
 use crate::deploy::{
     Autoscale, DeployError, Events, Instance, LogLine, LogQuery, Phase, Replicas, Request, Service, Target, Trouble,
 };
@@ -438,30 +438,12 @@ impl Target for Kubernetes {
         let lock = Lock::take(&self.cluster, &self.names, "emberline rollback")?;
         let mut history = History::read(&self.cluster, &self.names)?;
         let revisions = self.settled(&history, &rollout);
-        let hint = "`emberline history` lists the revisions, `--revision N` takes one";
         let serving = history.current().map_or(0, |record| record.revision.revision);
-        let found = match to {
-            None => records::before(&revisions, serving).ok_or_else(|| {
-                Problem::new(format!("there is no bundle before revision {serving} to go back to")).hint(hint)
-            })?,
-            Some(to) => revisions
-                .iter()
-                .find(|revision| revision.revision == to)
-                .ok_or_else(|| Problem::new(format!("there is no revision {to}")).hint(hint))?,
-        };
-        if found.outcome != Outcome::Deployed {
-            return Err(Problem::new(format!(
-                "revision {} never served: its outcome is `{}`",
-                found.revision,
-                found.outcome.name()
-            ))
-            .hint(hint)
-            .into());
-        }
+        let found = records::target(&revisions, serving, to)?.revision;
         let record = history
-            .get(found.revision)
+            .get(found)
             .cloned()
-            .ok_or_else(|| Problem::new(format!("there is no revision {}", found.revision)).hint(hint))?;
+            .ok_or_else(|| Problem::new(format!("there is no record of revision {found}")))?;
         let Record {
             revision,
             mut deployment,

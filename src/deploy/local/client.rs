@@ -33,10 +33,7 @@ impl Local {
     pub fn new(project: &Project) -> Self {
         Self {
             name: project.config.name.clone(),
-            state: StateFolder::new(&project.state().join(match &project.destination {
-                None => "local".to_owned(),
-                Some(destination) => format!("local.{destination}"),
-            })),
+            state: StateFolder::of_project(project),
         }
     }
 
@@ -53,7 +50,7 @@ impl Local {
     /// The release that serves, or served last: the wanted one once it has arrived, else the one before it.
     fn serving(&self, spec: Option<&Spec>) -> Result<Option<Release>> {
         let Some(spec) = spec else { return Ok(None) };
-        let record = self.state.revision(spec.release.revision)?;
+        let record = self.state.records().revision(spec.release.revision)?;
         if record.is_some_and(|record| record.outcome == Outcome::Deployed) {
             Ok(Some(spec.release.clone()))
         } else {
@@ -71,14 +68,8 @@ impl Local {
     ) -> Result<Service> {
         let before = self.state.spec()?;
         let former = self.serving(before.as_ref())?;
-        let mut newest = before.as_ref().map_or(0, |spec| spec.release.revision);
-        for mut record in self.state.revisions()? {
-            newest = newest.max(record.revision);
-            if record.outcome == Outcome::Progressing {
-                record.outcome = Outcome::Superseded;
-                self.state.write_revision(&record)?;
-            }
-        }
+        let newest = before.as_ref().map_or(0, |spec| spec.release.revision);
+        let newest = newest.max(self.state.records().supersede()?);
         let record = Revision::now(newest + 1, source, rolled_back_to);
         let release = Release {
             revision: record.revision,
@@ -90,7 +81,7 @@ impl Local {
             start_timeout_ms: milliseconds(place.timeout),
         };
         let most = release.replicas + former.as_ref().map_or(0, |former| former.replicas);
-        self.state.write_revision(&record)?;
+        self.state.records().write_revision(&record)?;
         let spec = Spec {
             generation: before.map_or(0, |spec| spec.generation) + 1,
             name: self.name.clone(),
@@ -105,6 +96,7 @@ impl Local {
         // A release that failed is not what is scaled, but the one that serves in its place.
         let failed = self
             .state
+            .records()
             .revision(spec.release.revision)?
             .is_some_and(|record| matches!(record.outcome, Outcome::RolledBack | Outcome::Failed));
         let (mut release, former) = match spec.former {
@@ -133,10 +125,10 @@ struct Place {
 impl Target for Local {
     fn deploy(&self, request: &Request, events: &dyn Events) -> Result<Service> {
         check_number(request.replicas)?;
-        let _lock = self.state.lock(&self.name, "emberline deploy")?;
+        let _lock = self.state.records().lock(&self.name, "emberline deploy")?;
         if let Some(mut spec) = self.state.spec()?
             && self.state.supervised()
-            && let Some(record) = self.state.revision(spec.release.revision)?
+            && let Some(record) = self.state.records().revision(spec.release.revision)?
             && matches!(record.outcome, Outcome::Deployed | Outcome::Progressing)
             && record.source.digest == request.source.digest
             && (spec.release.host.as_str(), spec.release.port) == (request.host.as_str(), request.port)
@@ -156,7 +148,7 @@ impl Target for Local {
 
     fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service> {
         check_number(replicas)?;
-        let _lock = self.state.lock(&self.name, "emberline scale")?;
+        let _lock = self.state.records().lock(&self.name, "emberline scale")?;
         let spec = self.spec()?;
         if !self.state.supervised() {
             return Err(Problem::new(format!("nothing of `{}` runs", self.name))
@@ -178,33 +170,11 @@ impl Target for Local {
     }
 
     fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service> {
-        let _lock = self.state.lock(&self.name, "emberline rollback")?;
+        let _lock = self.state.records().lock(&self.name, "emberline rollback")?;
         let spec = self.spec()?;
         let serving = self.serving(Some(&spec))?.unwrap_or(spec.release);
-        let revisions = self.state.revisions()?;
-        let hint = "`emberline history` lists the revisions, `--revision N` takes one";
-        let revision = match to {
-            None => history::before(&revisions, serving.revision).ok_or_else(|| {
-                Problem::new(format!(
-                    "there is no bundle before revision {} to go back to",
-                    serving.revision
-                ))
-                .hint(hint)
-            })?,
-            Some(to) => revisions
-                .iter()
-                .find(|revision| revision.revision == to)
-                .ok_or_else(|| Problem::new(format!("there is no revision {to}")).hint(hint))?,
-        };
-        if revision.outcome != Outcome::Deployed {
-            return Err(Problem::new(format!(
-                "revision {} never served: its outcome is `{}`",
-                revision.revision,
-                revision.outcome.name()
-            ))
-            .hint(hint)
-            .into());
-        }
+        let revisions = self.state.records().revisions()?;
+        let revision = history::target(&revisions, serving.revision, to)?;
         Bundle::open(&revision.source.bundle).with_context(|| {
             format!(
                 "cannot go back to revision {} (version {})",
@@ -227,7 +197,7 @@ impl Target for Local {
     }
 
     fn history(&self) -> Result<Vec<Revision>> {
-        let revisions = self.state.revisions()?;
+        let revisions = self.state.records().revisions()?;
         if revisions.is_empty() {
             return Err(self.nothing_deployed());
         }
@@ -238,7 +208,7 @@ impl Target for Local {
         if self.state.spec_stamp().is_none() && !self.state.supervised() {
             return Err(self.nothing_deployed());
         }
-        let lock = self.state.lock(&self.name, "emberline delete")?;
+        let lock = self.state.records().lock(&self.name, "emberline delete")?;
         let status = self.state.status().ok().flatten();
         self.state.remove_spec()?;
         let deadline = Instant::now() + MARGIN;
@@ -254,7 +224,7 @@ impl Target for Local {
             }
             std::thread::sleep(POLL);
         }
-        self.state.clear(&lock)
+        self.state.records().clear(&lock)
     }
 
     fn ask(&self, path: &str, body: &str) -> Result<String> {

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use super::log;
 use super::state::{Spec, StateFolder, Status};
-use crate::deploy::ending::{explained, quoted};
-use crate::deploy::{DeployError, Events, Phase, Replicas, Service};
+use crate::deploy::trouble::{explained, quoted};
+use crate::deploy::{DeployError, Events, Phase, Replicas, Service, address};
 use crate::files;
 use crate::problem::Problem;
 use crate::project::TargetKind;
@@ -163,29 +163,5 @@ pub fn service(spec: &Spec, status: Option<&Status>, alive: bool) -> Service {
         phase,
         instances,
         trouble: status.and_then(|status| status.trouble.clone()),
-    }
-}
-
-/// A URL that answers from this machine.
-fn address(host: &str, port: u16) -> String {
-    match host {
-        "0.0.0.0" => format!("http://127.0.0.1:{port}"),
-        "::" => format!("http://[::1]:{port}"),
-        host if host.contains(':') => format!("http://[{host}]:{port}"),
-        host => format!("http://{host}:{port}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_answer_from_this_machine() {
-        assert_eq!(address("127.0.0.1", 5000), "http://127.0.0.1:5000");
-        assert_eq!(address("0.0.0.0", 80), "http://127.0.0.1:80");
-        assert_eq!(address("::", 80), "http://[::1]:80");
-        assert_eq!(address("::1", 80), "http://[::1]:80");
-        assert_eq!(address("localhost", 80), "http://localhost:80");
     }
 }

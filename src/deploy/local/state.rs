@@ -4,19 +4,15 @@
 //! Each is replaced whole, so that a reader never sees half of one.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::lock::{self, ClientLock};
-use crate::deploy::history::{self, Revision};
+use crate::deploy::records::{self, Records};
 use crate::deploy::{Instance, Phase, Trouble};
-use crate::files;
-use crate::problem::Problem;
+use crate::project::Project;
 
 /// `spec.json`: what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,25 +66,32 @@ pub struct Status {
 /// The folder.
 #[derive(Clone, Debug)]
 pub struct StateFolder {
-    folder: PathBuf,
+    records: Records,
 }
 
 impl StateFolder {
     /// The folder at `path`, which need not exist yet.
     pub fn new(path: &Path) -> Self {
         Self {
-            folder: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            records: Records::new(path),
         }
+    }
+
+    /// The folder of a project's deployments on this machine.
+    pub fn of_project(project: &Project) -> Self {
+        Self {
+            records: Records::of_project(project, "local"),
+        }
+    }
+
+    /// The revisions, and the lock of who changes them.
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// Where it is: an absolute path.
     pub fn path(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Whether it is (still) there.
-    pub fn exists(&self) -> bool {
-        self.folder.is_dir()
+        self.records.folder()
     }
 
     /// What is wanted; nothing when nothing is deployed.
@@ -97,7 +100,7 @@ impl StateFolder {
     ///
     /// A file that cannot be read.
     pub fn spec(&self) -> Result<Option<Spec>> {
-        read(&self.spec_path())
+        records::read(&self.spec_path())
     }
 
     /// When the spec was written last, to tell cheaply whether it changed; none when there is none.
@@ -113,7 +116,7 @@ impl StateFolder {
     ///
     /// When it cannot be written.
     pub fn write_spec(&self, spec: &Spec) -> Result<()> {
-        write(&self.spec_path(), spec)
+        records::write(&self.spec_path(), spec)
     }
 
     /// Says that nothing is wanted: the supervisor drains its replicas and ends.
@@ -122,11 +125,7 @@ impl StateFolder {
     ///
     /// When it cannot be removed.
     pub fn remove_spec(&self) -> Result<()> {
-        let path = self.spec_path();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(files::cannot_write(&path, &error)),
-            _ => Ok(()),
-        }
+        records::remove(&self.spec_path())
     }
 
     /// What there is; nothing before a supervisor has looked.
@@ -135,7 +134,7 @@ impl StateFolder {
     ///
     /// A file that cannot be read.
     pub fn status(&self) -> Result<Option<Status>> {
-        read(&self.folder.join("status.json"))
+        records::read(&self.path().join("status.json"))
     }
 
     /// Says what there is.
@@ -144,129 +143,47 @@ impl StateFolder {
     ///
     /// When it cannot be written.
     pub fn write_status(&self, status: &Status) -> Result<()> {
-        write(&self.folder.join("status.json"), status)
-    }
-
-    /// The revisions that are remembered, the oldest first.
-    ///
-    /// # Errors
-    ///
-    /// A record that cannot be read.
-    pub fn revisions(&self) -> Result<Vec<Revision>> {
-        let mut revisions: Vec<Revision> = Vec::new();
-        for path in self.listed("revisions", "json") {
-            revisions.extend(read(&path)?);
-        }
-        revisions.sort_by_key(|revision: &Revision| revision.revision);
-        Ok(revisions)
-    }
-
-    /// One revision.
-    ///
-    /// # Errors
-    ///
-    /// A record that cannot be read.
-    pub fn revision(&self, revision: u64) -> Result<Option<Revision>> {
-        read(&self.revision_path(revision))
-    }
-
-    /// Remembers a revision, and forgets those that are too old.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
-    pub fn write_revision(&self, revision: &Revision) -> Result<()> {
-        write(&self.revision_path(revision.revision), revision)?;
-        let mut paths = self.listed("revisions", "json");
-        paths.sort();
-        for path in &paths[..paths.len().saturating_sub(history::KEPT)] {
-            // One record too many does no harm.
-            let _ = fs::remove_file(path);
-        }
-        Ok(())
-    }
-
-    /// Removes all but the lock, which is held.
-    ///
-    /// # Errors
-    ///
-    /// What could not be removed.
-    pub fn clear(&self, _held: &ClientLock) -> Result<()> {
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let removed = match entry.file_type() {
-                Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
-                _ if entry.file_name() == lock::CLIENT => Ok(()),
-                _ => fs::remove_file(&path),
-            };
-            removed.map_err(|error| files::cannot_write(&path, &error))?;
-        }
-        Ok(())
+        records::write(&self.path().join("status.json"), status)
     }
 
     /// The supervisor's log.
     pub fn supervisor_log(&self) -> PathBuf {
-        self.folder.join("supervisor.log")
+        self.path().join("supervisor.log")
     }
 
     /// A replica's log.
     pub fn replica_log(&self, id: u32) -> PathBuf {
-        self.folder.join("logs").join(format!("replica-{id}.log"))
+        self.path().join("logs").join(format!("replica-{id}.log"))
     }
 
     /// Numbers of the replicas that have a log, ascending.
     pub fn logged_replicas(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self
-            .listed("logs", "log")
-            .iter()
-            .filter_map(|path| path.file_stem()?.to_str()?.strip_prefix("replica-")?.parse().ok())
+        let mut ids: Vec<u32> = fs::read_dir(self.path().join("logs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name();
+                name.to_str()?
+                    .strip_prefix("replica-")?
+                    .strip_suffix(".log")?
+                    .parse()
+                    .ok()
+            })
             .collect();
         ids.sort_unstable();
         ids
     }
 
     fn spec_path(&self) -> PathBuf {
-        self.folder.join("spec.json")
+        self.path().join("spec.json")
     }
-
-    fn revision_path(&self, revision: u64) -> PathBuf {
-        self.folder.join("revisions").join(format!("{revision:09}.json"))
-    }
-
-    /// Files of one kind in a folder below; none when there is no such folder.
-    fn listed(&self, folder: &str, extension: &str) -> Vec<PathBuf> {
-        fs::read_dir(self.folder.join(folder))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|found| found == extension))
-            .collect()
-    }
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
-    };
-    let value = serde_json::from_slice(&text).map_err(|error| {
-        Problem::new(format!("`{}` is damaged: {error}", path.display()))
-            .hint("`emberline delete` and then `emberline deploy` start anew")
-    })?;
-    Ok(Some(value))
-}
-
-fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    files::replace(path, &text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files;
 
     fn folder() -> (tempfile::TempDir, StateFolder) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -275,19 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn clearing_leaves_the_lock_alone() {
+    fn logs_are_found_by_the_numbers_of_their_replicas() {
         let (_keep, state) = folder();
-        let held = state.lock("digits", "emberline delete").expect("free");
         files::replace(&state.replica_log(3), b"line\n").expect("a log");
         files::replace(&state.replica_log(12), b"line\n").expect("a log");
+        files::replace(&state.path().join("logs/replica-3.log.1"), b"line\n").expect("its former part");
         assert_eq!(state.logged_replicas(), [3, 12]);
-        state.clear(&held).expect("cleared");
-        let names: Vec<_> = fs::read_dir(state.path())
-            .expect("folder")
-            .flatten()
-            .map(|entry| entry.file_name())
-            .collect();
-        assert_eq!(names, ["lock"]);
     }
 
     #[test]

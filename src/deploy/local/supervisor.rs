@@ -371,15 +371,7 @@ impl Supervisor {
     /// Writes what became of the wanted revision into its record.
     fn record(&mut self, outcome: Outcome, reason: Option<String>) {
         let revision = self.rollout.spec().release.revision;
-        let written = self.state.revision(revision).and_then(|record| match record {
-            Some(mut record) => {
-                record.outcome = outcome;
-                record.reason = reason;
-                self.state.write_revision(&record)
-            }
-            None => Ok(()),
-        });
-        if let Err(error) = written {
+        if let Err(error) = self.state.records().conclude(revision, outcome, reason) {
             self.journal.line(&format!("{error:#}"));
         }
     }
@@ -395,7 +387,7 @@ impl Supervisor {
             trouble: self.trouble.clone(),
         };
         // A folder that was removed must not come back.
-        if self.told.as_ref() == Some(&status) || Instant::now() < self.tell_at || !self.state.exists() {
+        if self.told.as_ref() == Some(&status) || Instant::now() < self.tell_at || !self.state.records().exists() {
             return;
         }
         match self.state.write_status(&status) {

@@ -1,10 +1,10 @@
-//! How a change that failed is told: its end, for a script, above its cause, for a person.
+//! What went wrong, as an error: what it means for the service above, its cause and the log's end below.
 
 use super::{DeployError, Trouble};
 use crate::problem::Problem;
 
 /// An end with what is known of its cause below it.
-pub(super) fn explained(trouble: Option<&Trouble>, end: impl FnOnce(String) -> DeployError) -> anyhow::Error {
+pub fn explained(trouble: Option<&Trouble>, end: impl FnOnce(String) -> DeployError) -> anyhow::Error {
     let Some(trouble) = trouble else {
         return end(String::new()).into();
     };
@@ -22,7 +22,7 @@ pub(super) fn explained(trouble: Option<&Trouble>, end: impl FnOnce(String) -> D
 }
 
 /// The last lines of a log, as part of an error.
-pub(super) fn quoted(whose: &str, lines: &[String]) -> String {
+pub fn quoted(whose: &str, lines: &[String]) -> String {
     let mut text = format!("the {whose}'s log ends with:");
     for line in lines {
         text.push_str("\n    ");

@@ -1,0 +1,101 @@
+//! What is wanted, in the target's folder: the release, and the one that serves again when it fails. What there is stands
+//! in no file: the engine is asked for it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Goal;
+use crate::deploy::Trouble;
+use crate::deploy::history::{Outcome, ReleaseSource};
+use crate::deploy::records::{self, Records};
+
+/// `spec.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The release that should serve.
+    pub release: Release,
+    /// The release that serves again when that one fails; none once it has arrived, and when there is none.
+    pub former: Option<Release>,
+    /// What went wrong last.
+    pub trouble: Option<Trouble>,
+}
+
+/// A bundle in its image, where it is served, and by how many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Its number in the history.
+    pub revision: u64,
+    /// The bundle and its image.
+    pub source: ReleaseSource,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Containers.
+    pub replicas: usize,
+    /// Most memory of each, in bytes.
+    pub memory: u64,
+}
+
+impl Release {
+    /// What its containers should be.
+    pub fn goal(&self) -> Goal {
+        Goal {
+            revision: self.revision,
+            replicas: self.replicas,
+        }
+    }
+
+    /// The reference of its image.
+    pub fn image(&self) -> &str {
+        self.source.image.as_deref().unwrap_or_default()
+    }
+}
+
+impl Spec {
+    /// What is wanted; nothing when nothing is deployed.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn read(records: &Records) -> Result<Option<Self>> {
+        records::read(&path(records))
+    }
+
+    /// Says what is wanted.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, records: &Records) -> Result<()> {
+        records::write(&path(records), self)
+    }
+
+    /// What became of the release that should serve.
+    ///
+    /// # Errors
+    ///
+    /// A record that cannot be read.
+    pub fn outcome(&self, records: &Records) -> Result<Outcome> {
+        let record = records.revision(self.release.revision)?;
+        Ok(record.map_or(Outcome::Deployed, |record| record.outcome))
+    }
+
+    /// The release that serves, or served last: the wanted one once it has arrived, else the one before it.
+    ///
+    /// # Errors
+    ///
+    /// A record that cannot be read.
+    pub fn serving(&self, records: &Records) -> Result<Option<Release>> {
+        Ok(match self.outcome(records)? {
+            Outcome::Deployed => Some(self.release.clone()),
+            _ => self.former.clone(),
+        })
+    }
+}
+
+fn path(records: &Records) -> PathBuf {
+    records.folder().join("spec.json")
+}
