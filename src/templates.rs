@@ -57,6 +57,12 @@ pub const PROJECTS: [ProjectTemplate; 3] = [
 
 /// The template of the gateway's configuration; `gateway` gives it its values.
 pub const NGINX: &str = include_str!("../templates/gateway/nginx.conf");
+/// The objects of the gateway on Kubernetes; `gateway::kubernetes` gives them their values.
+pub const GATEWAY_CONFIG_MAP: &str = include_str!("../templates/gateway/kubernetes/config-map.yaml");
+/// See [`GATEWAY_CONFIG_MAP`].
+pub const GATEWAY_DEPLOYMENT: &str = include_str!("../templates/gateway/kubernetes/deployment.yaml");
+/// See [`GATEWAY_CONFIG_MAP`].
+pub const GATEWAY_SERVICE: &str = include_str!("../templates/gateway/kubernetes/service.yaml");
 /// The GitLab CI file; it takes `name`, `mnist` and the script of each stage by its name.
 pub const GITLAB_CI: &str = include_str!("../templates/ci/gitlab-ci.yml");
 /// The Jenkinsfile; it takes the script of each stage by its name.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::duration::duration;
 use super::error::Failure;
-use super::output::{Output, ProgressMode, Report, columns, table};
+use super::output::{Output, ProgressMode, Report, columns, table, yaml};
 use super::place::Place;
 use super::{Context, package};
 use crate::bundle::{Evaluation, Store, Verdict, require_pass};
@@ -129,13 +129,7 @@ pub struct DryRunReport {
 impl Report for DryRunReport {
     /// YAML documents, for `kubectl apply --filename -`.
     fn text(&self) -> String {
-        let documents: Vec<String> = self
-            .objects
-            .iter()
-            .filter_map(|object| serde_saphyr::to_string(object).ok())
-            .map(|document| document.trim_end().to_owned())
-            .collect();
-        documents.join("\n---\n")
+        yaml(&self.objects)
     }
 }
 

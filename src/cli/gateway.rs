@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,11 +11,16 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
 use super::Context;
-use super::output::{Report, table};
+use super::duration::duration;
+use super::error::Failure;
+use super::output::{ProgressMode, Report, table, yaml};
+use super::place::Place;
+use crate::cluster::Cluster;
+use crate::gateway::kubernetes::{self, Manifests};
 use crate::gateway::nginx::{Change, Nginx};
 use crate::gateway::{Gateway, Upstream};
 use crate::problem::Problem;
-use crate::project::{Balance, Project};
+use crate::project::{Balance, Project, ServiceType, TargetKind};
 use crate::serve::Settings;
 
 /// How long an upstream may take to accept a connection before a person is warned.
@@ -35,17 +41,21 @@ pub struct Args {
 /// The commands of `gateway`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the gateway's nginx.conf
+    /// Print the gateway's nginx.conf, or its objects for a cluster
     ///
-    /// It is a whole configuration that runs without root. Its paths are relative: `nginx -p FOLDER -c nginx.conf`.
+    /// The file is a whole configuration that runs without root. Its paths are relative: `nginx -p FOLDER -c nginx.conf`.
+    /// With `--target kubernetes` it is YAML for `kubectl apply -f -`.
     #[command(
-        after_help = "Example:\n  emberline gateway render --upstream 10.0.0.1:5000 --upstream 10.0.0.2:5000 > nginx.conf"
+        after_help = "Examples:\n  emberline gateway render --upstream 10.0.0.1:5000 --upstream 10.0.0.2:5000 > nginx.conf\n  emberline gateway render --target kubernetes -n models"
     )]
     Render(Gate),
     /// Start nginx, or hand a changed configuration to the one that runs
     ///
-    /// It outlives the terminal; `emberline gateway down` ends it. Its files and logs are in `.emberline/gateway/`.
-    #[command(after_help = "Example:\n  emberline gateway up --listen 127.0.0.1:9000 --balance least_conn")]
+    /// It outlives the terminal; `emberline gateway down` ends it. Its files and logs are in `.emberline/gateway/`. With
+    /// `--target kubernetes` it runs in the cluster, in front of the Service.
+    #[command(
+        after_help = "Examples:\n  emberline gateway up --listen 127.0.0.1:9000 --balance least_conn\n  emberline gateway up --target kubernetes"
+    )]
     Up(Gate),
     /// End nginx, after it has answered what it has accepted
     #[command(after_help = "Example:\n  emberline gateway down")]
@@ -58,6 +68,9 @@ pub struct Gate {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
     /// A replica, HOST:PORT; once for each [default: `deploy.host` and `deploy.port`]
     #[arg(long, value_delimiter = ',', env = "EMBERLINE_UPSTREAM")]
     pub upstream: Vec<Upstream>,
@@ -70,6 +83,9 @@ pub struct Gate {
     /// Listen beyond this machine, though anyone who reaches the port is answered
     #[arg(long, env = "EMBERLINE_ALLOW_PUBLIC")]
     pub allow_public: bool,
+    /// Kubernetes: how long its pods may take until they are ready
+    #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
+    pub timeout: Duration,
 }
 
 /// Arguments of `gateway down`.
@@ -78,6 +94,9 @@ pub struct Down {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
     pub project: PathBuf,
+    /// Where it runs
+    #[command(flatten)]
+    pub place: Place,
 }
 
 fn balances() -> impl TypedValueParser<Value = Balance> {
@@ -101,9 +120,17 @@ fn balances() -> impl TypedValueParser<Value = Balance> {
 /// What is wrong with the project or with an address.
 pub fn render(args: &Gate, context: &Context) -> Result<RenderReport> {
     let project = context.project(&args.project)?;
-    let gateway = gateway(args, &project)?;
+    let (gateway, objects) = if args.place.kind(&project)? == TargetKind::Kubernetes {
+        let gateway = in_cluster(args, &project, project.config.deploy.port)?;
+        let namespace = args.place.access(&project).namespace;
+        let manifests = Manifests::render(&gateway, &project.config.gateway, namespace.as_deref(), None)?;
+        (gateway, Some(manifests.objects()?))
+    } else {
+        (gateway(args, &project)?, None)
+    };
     Ok(RenderReport {
         config: gateway.render()?.config,
+        objects,
         gateway: GatewayReport::new(&gateway),
     })
 }
@@ -115,6 +142,9 @@ pub fn render(args: &Gate, context: &Context) -> Result<RenderReport> {
 /// As [`render`], and why nginx does not run.
 pub fn up(args: &Gate, context: &Context) -> Result<UpReport> {
     let project = context.project(&args.project)?;
+    if args.place.kind(&project)? == TargetKind::Kubernetes {
+        return up_in_cluster(args, &project, context);
+    }
     let gateway = gateway(args, &project)?;
     let silent: Vec<String> = gateway
         .upstreams()
@@ -131,11 +161,97 @@ pub fn up(args: &Gate, context: &Context) -> Result<UpReport> {
     let nginx = Nginx::new(&folder(&project));
     let change = nginx.up(&gateway)?;
     Ok(UpReport {
-        change,
-        address: gateway.address(),
-        folder: nginx.folder().to_owned(),
+        change: Some(change),
+        address: Some(gateway.address()),
+        address_hint: None,
+        folder: Some(nginx.folder().to_owned()),
+        namespace: None,
         gateway: GatewayReport::new(&gateway),
     })
+}
+
+fn up_in_cluster(args: &Gate, project: &Project, context: &Context) -> Result<UpReport> {
+    let name = &project.config.name;
+    let cluster = Cluster::connect(&args.place.access(project))?;
+    let backend = kubernetes::backend(&cluster, &format!("{name}-service"))?;
+    let gateway = in_cluster(args, project, backend.port)?;
+    let config = &project.config.gateway;
+    let manifests = Manifests::render(&gateway, config, Some(cluster.namespace()), Some(&backend))?;
+    let interrupt = context.interrupt()?;
+    let spinner =
+        (context.output.progress_mode() == ProgressMode::Tty).then(|| context.output.spinner("starting the gateway"));
+    let up = manifests.up(&cluster, name, args.timeout, &mut |rollout| {
+        let line = format!(
+            "gateway: {} of {} pods ready",
+            rollout.updated_and_ready(),
+            rollout.desired()
+        );
+        if let Some(spinner) = &spinner {
+            spinner.set_message(line);
+        }
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted("; the cluster goes on with it".into()).into());
+        }
+        Ok(())
+    });
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    let node_port = up?;
+    let (namespace, called) = (cluster.namespace(), kubernetes::called(name));
+    let port_forward = format!(
+        "`kubectl{} port-forward -n {namespace} service/{called} 8080:80` brings it to http://127.0.0.1:8080/{name}/",
+        cluster
+            .context()
+            .map(|context| format!(" --context {context}"))
+            .unwrap_or_default()
+    );
+    let hint = match node_port {
+        Some(port) => format!("every node answers at port {port}, path /{name}/; {port_forward}"),
+        None => format!("it is inside the cluster; {port_forward}"),
+    };
+    Ok(UpReport {
+        change: None,
+        address: None,
+        address_hint: Some(hint),
+        folder: None,
+        namespace: Some(namespace.to_owned()),
+        gateway: GatewayReport::new(&gateway),
+    })
+}
+
+/// The gateway in front of the project's Service, whose port is given.
+fn in_cluster(args: &Gate, project: &Project, port: u16) -> Result<Gateway> {
+    let config = &project.config.gateway;
+    let flags = [
+        ("--listen", args.listen.is_some()),
+        ("--upstream", !args.upstream.is_empty()),
+    ];
+    if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+        return Err(Failure::Usage(format!(
+            "`{flag}` is about this machine; in a cluster the gateway stands in front of the Service"
+        ))
+        .into());
+    }
+    let balance = args.balance.unwrap_or(config.balance);
+    if balance != Balance::RoundRobin {
+        return Err(Problem::new(format!(
+            "a gateway in a cluster cannot balance by `{}`: the Service chooses the replica of each request",
+            balance.name()
+        ))
+        .hint("leave `gateway.balance` and --balance out, or say `round_robin`")
+        .into());
+    }
+    if config.service_type != ServiceType::ClusterIP && !args.allow_public {
+        return Err(Problem::new(format!(
+            "a Service of type `{}` can be reached beyond the cluster, and the gateway answers anyone without a key",
+            config.service_type.name()
+        ))
+        .hint("if that is what you want, say so with --allow-public; otherwise `gateway.service_type` is ClusterIP")
+        .into());
+    }
+    let (name, max_body) = (&project.config.name, Settings::default().max_body);
+    Gateway::of_service(name, &format!("{name}-service"), port, max_body)
 }
 
 /// Ends nginx.
@@ -145,7 +261,13 @@ pub fn up(args: &Gate, context: &Context) -> Result<UpReport> {
 /// When none runs, or it does not end.
 pub fn down(args: &Down, context: &Context) -> Result<DownReport> {
     let project = context.project(&args.project)?;
-    let pid = Nginx::new(&folder(&project)).down()?;
+    let pid = if args.place.kind(&project)? == TargetKind::Kubernetes {
+        let cluster = Cluster::connect(&args.place.access(&project))?;
+        kubernetes::down(&cluster, &project.config.name)?;
+        None
+    } else {
+        Some(Nginx::new(&folder(&project)).down()?)
+    };
     Ok(DownReport {
         name: project.config.name,
         pid,
@@ -213,27 +335,41 @@ impl GatewayReport {
 pub struct RenderReport {
     /// The nginx.conf.
     pub config: String,
+    /// The objects of a cluster that hold and run it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Vec<serde_json::Value>>,
     /// What it is for.
     #[serde(flatten)]
     pub gateway: GatewayReport,
 }
 
 impl Report for RenderReport {
-    /// The file alone, for `> nginx.conf`.
+    /// The file alone, for `> nginx.conf`, or the objects, for `kubectl apply -f -`.
     fn text(&self) -> String {
-        self.config.trim_end().to_owned()
+        match &self.objects {
+            None => self.config.trim_end().to_owned(),
+            Some(objects) => yaml(objects),
+        }
     }
 }
 
 /// What `gateway up` gives.
 #[derive(Debug, Serialize)]
 pub struct UpReport {
-    /// What was done.
-    pub change: Change,
-    /// The URL of the route, from this machine.
-    pub address: String,
-    /// Where nginx's files and logs are.
-    pub folder: PathBuf,
+    /// What was done on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// The URL of the route, from this machine; none when the way there begins elsewhere.
+    pub address: Option<String>,
+    /// Why there is no address, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_hint: Option<String>,
+    /// Where nginx's files and logs are on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// The namespace of the cluster that it runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// What runs.
     #[serde(flatten)]
     pub gateway: GatewayReport,
@@ -241,21 +377,34 @@ pub struct UpReport {
 
 impl Report for UpReport {
     fn text(&self) -> String {
-        let Self { address, gateway, .. } = self;
+        let gateway = &self.gateway;
         let upstreams: Vec<String> = gateway.upstreams.iter().map(ToString::to_string).collect();
-        let change = match self.change {
-            Change::Started => "started",
-            Change::Reloaded => "reloaded",
-            Change::Unchanged => "running already",
+        let state = match (&self.change, &self.namespace) {
+            (Some(Change::Started), _) => "started".to_owned(),
+            (Some(Change::Reloaded), _) => "reloaded".to_owned(),
+            (Some(Change::Unchanged), _) => "running already".to_owned(),
+            (None, namespace) => format!("ready in namespace {}", namespace.as_deref().unwrap_or_default()),
         };
-        let facts = table(&[
-            ("gateway", change.to_owned()),
-            ("address", address.clone()),
+        let address = match (&self.address, &self.address_hint) {
+            (Some(address), _) => address.clone(),
+            (None, hint) => format!("none: {}", hint.as_deref().unwrap_or_default()),
+        };
+        let mut facts = vec![
+            ("gateway", state),
+            ("address", address),
             ("balance", gateway.balance.name().to_owned()),
             ("upstreams", upstreams.join(", ")),
-            ("files", self.folder.display().to_string()),
-        ]);
-        format!("{facts}\n\nask it: curl -s {address}v2/models/{}", gateway.name)
+        ];
+        facts.extend(
+            self.folder
+                .as_ref()
+                .map(|folder| ("files", folder.display().to_string())),
+        );
+        let facts = table(&facts);
+        match &self.address {
+            Some(address) => format!("{facts}\n\nask it: curl -s {address}v2/models/{}", gateway.name),
+            None => facts,
+        }
     }
 }
 
@@ -264,12 +413,16 @@ impl Report for UpReport {
 pub struct DownReport {
     /// The project's name.
     pub name: String,
-    /// nginx's process, which has ended.
-    pub pid: u32,
+    /// nginx's process on this machine, which has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
 }
 
 impl Report for DownReport {
     fn text(&self) -> String {
-        format!("ended the gateway of `{}` (process {})", self.name, self.pid)
+        match self.pid {
+            Some(pid) => format!("ended the gateway of `{}` (process {pid})", self.name),
+            None => format!("ended the gateway of `{}`", self.name),
+        }
     }
 }

@@ -230,6 +230,16 @@ impl Output {
     }
 }
 
+/// Documents of YAML, for `kubectl apply -f -`.
+pub fn yaml(objects: &[serde_json::Value]) -> String {
+    let documents: Vec<String> = objects
+        .iter()
+        .map(|object| serde_saphyr::to_string(object).unwrap_or_else(|_| object.to_string()))
+        .map(|document| document.trim_end().to_owned())
+        .collect();
+    documents.join("\n---\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

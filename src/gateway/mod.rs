@@ -1,12 +1,13 @@
 //! The gateway: nginx in front of the replicas, at `/<name>/`, or at `/` where it is the service's own address.
 //!
-//! What it is (the configuration file) is here, and pure; that it runs on this machine is [`nginx`]'s. It balances over
-//! addresses that it is given, and knows neither deployments nor bundles.
+//! What it is (the configuration file) is here, and pure; that it runs is [`nginx`]'s on this machine, and
+//! [`kubernetes`]' in a cluster. It balances over addresses that it is given, and knows neither deployments nor bundles.
 //!
 //! No value can put a directive into the file, because none is text of a user's choosing: the name is a DNS label, the
 //! balance an enum, the address that it listens on a parsed one, and an [`Upstream`] holds letters, digits, dots, dashes,
 //! underscores, colons and brackets. Paths in the file are relative to the folder that nginx is started in.
 
+pub mod kubernetes;
 pub mod nginx;
 
 use std::fmt;
@@ -33,6 +34,15 @@ pub enum Route {
     Root,
 }
 
+/// Where nginx runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Home {
+    /// On a machine, with files for its logs, in front of these replicas.
+    Machine(Vec<Upstream>),
+    /// In a pod, whose logs are its output, in front of this Service.
+    Pod(Upstream),
+}
+
 /// A gateway as it should be.
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -40,7 +50,7 @@ pub struct Gateway {
     route: Route,
     listen: SocketAddr,
     balance: Balance,
-    upstreams: Vec<Upstream>,
+    home: Home,
     max_body: usize,
 }
 
@@ -90,7 +100,24 @@ impl Gateway {
             route: Route::Named,
             listen,
             balance,
-            upstreams,
+            home: Home::Machine(upstreams),
+            max_body,
+        })
+    }
+
+    /// A gateway for `/<name>/` in a pod, to the replicas of a Service of the same namespace.
+    ///
+    /// # Errors
+    ///
+    /// A name that is no DNS label.
+    pub fn of_service(name: &str, service: &str, port: u16, max_body: usize) -> Result<Self> {
+        check_name(name).map_err(Problem::new)?;
+        Ok(Self {
+            name: name.to_owned(),
+            route: Route::Named,
+            listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), kubernetes::PORT),
+            balance: Balance::RoundRobin,
+            home: Home::Pod(format!("{service}:{port}").parse()?),
             max_body,
         })
     }
@@ -118,7 +145,10 @@ impl Gateway {
 
     /// What requests are spread over.
     pub fn upstreams(&self) -> &[Upstream] {
-        &self.upstreams
+        match &self.home {
+            Home::Machine(upstreams) => upstreams,
+            Home::Pod(service) => std::slice::from_ref(service),
+        }
     }
 
     /// Where the gateway answers from this machine.
@@ -165,7 +195,11 @@ impl Gateway {
     }
 
     fn render_with(&self, digest: &str) -> Result<String> {
-        let upstreams: Vec<String> = self.upstreams.iter().map(ToString::to_string).collect();
+        let (upstreams, service, [error_log, access_log]) = match &self.home {
+            Home::Machine(upstreams) => (&upstreams[..], None, ["error.log", "access.log"]),
+            Home::Pod(service) => (&[][..], Some(service.to_string()), ["stderr", "/dev/stdout"]),
+        };
+        let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
         let values = minijinja::context! {
             digest,
             name => self.name.as_str(),
@@ -174,6 +208,9 @@ impl Gateway {
             listen => self.listen.to_string(),
             balance => self.balance.name(),
             upstreams,
+            service,
+            error_log,
+            access_log,
             max_body => self.max_body,
         };
         templates::render("nginx.conf", templates::NGINX, values)

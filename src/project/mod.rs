@@ -385,6 +385,12 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// How it spreads requests.
     pub balance: Balance,
+    /// `kubernetes`: image with nginx.
+    pub image: String,
+    /// `kubernetes`: pods with nginx.
+    pub replicas: usize,
+    /// `kubernetes`: type of its Service.
+    pub service_type: ServiceType,
 }
 
 impl Default for GatewayConfig {
@@ -392,6 +398,32 @@ impl Default for GatewayConfig {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 8080).into(),
             balance: Balance::RoundRobin,
+            image: "nginx:1.28-alpine".into(),
+            replicas: 2,
+            service_type: ServiceType::ClusterIP,
+        }
+    }
+}
+
+/// Types of a Service, by the names that Kubernetes has for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceType {
+    /// Inside the cluster alone.
+    #[default]
+    ClusterIP,
+    /// A port of every node.
+    NodePort,
+    /// An address of the cloud's load balancer.
+    LoadBalancer,
+}
+
+impl ServiceType {
+    /// As written in `emberline.yaml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIP => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
         }
     }
 }

@@ -81,6 +81,7 @@ impl Config {
             return Err("`deploy.port` is 0, and a service needs a port that stays the same".into());
         }
         at_least_one("deploy.replicas", self.deploy.replicas)?;
+        at_least_one("gateway.replicas", self.gateway.replicas)?;
         if self.gateway.listen.port() == 0 {
             return Err(format!(
                 "`gateway.listen` is `{}`, and must have a port that stays the same",
