@@ -90,8 +90,8 @@ fn unreachable(host: &str, error: &Error) -> Problem {
 }
 
 /// The last of an error's causes: what the others only wrap.
-fn innermost(error: &Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }

@@ -55,6 +55,8 @@ pub const PROJECTS: [ProjectTemplate; 3] = [
     },
 ];
 
+/// The template of the Dockerfile; `image` gives it its values.
+pub const DOCKERFILE: &str = include_str!("../templates/package/Dockerfile");
 /// The template of the gateway's configuration; `gateway` gives it its values.
 pub const NGINX: &str = include_str!("../templates/gateway/nginx.conf");
 /// The objects of the gateway on Kubernetes; `gateway::kubernetes` gives them their values.

@@ -1,4 +1,4 @@
-//! `emberline package`, the real binary: what it writes, and what it refuses.
+//! `emberline package`, the real binary, without a container engine: what it writes, and what it refuses.
 
 mod fixture;
 mod tool;
@@ -51,6 +51,7 @@ impl Fixture {
         ran(emberline(self.path(), &["package"])
             .arg(self.path())
             .args(arguments)
+            .env("EMBERLINE_BUILDER", "oci")
             .env("EMBERLINE_RUNTIME", self.path().join("runtime")))
     }
 
@@ -170,6 +171,7 @@ fn the_report_has_the_documented_keys() {
     assert_eq!(report["builder"], "oci");
     assert_eq!(report["architecture"], "amd64");
     assert_eq!(report["output"], "oci");
+    assert_eq!(report["pushed"], false);
     assert!(report["seconds"].is_f64());
     let blobs = fs::read_dir(fixture.layout().join("blobs/sha256")).expect("blobs");
     let size: u64 = blobs
@@ -208,6 +210,7 @@ fn the_times_are_what_source_date_epoch_says() {
     let package = |epoch: &str| {
         ran(
             emberline(fixture.path(), &["package", "-o", "json", "--runtime", "runtime"])
+                .env("EMBERLINE_BUILDER", "oci")
                 .env("SOURCE_DATE_EPOCH", epoch),
         )
     };
@@ -329,6 +332,30 @@ fn the_architecture_is_the_runtimes() {
     assert_eq!(report["architecture"], "arm64");
     let index = parse(&fs::read(fixture.layout().join("index.json")).expect("index"));
     assert_eq!(index["manifests"][0]["platform"]["architecture"], "arm64");
+}
+
+#[test]
+fn the_engine_writes_no_file() {
+    let fixture = Fixture::new(Some(Verdict::Pass));
+    let engine = ["--builder", "docker"];
+    fixture.refused(
+        &[&engine[..], &["--output", "tar"]].concat(),
+        2,
+        "`--output` asks for a file",
+    );
+    fixture.refused(&[&engine[..], &["--to", "here"]].concat(), 2, "`--to` asks for a file");
+    let project = |package: &str| {
+        let text = format!("name: digits\ndata: {{source: synthetic-digits}}\npackage: {package}\n");
+        fs::write(fixture.path().join("emberline.yaml"), text).expect("project");
+    };
+    project("{output: oci}");
+    fixture.refused(&engine, 2, "`package.output` in emberline.yaml asks for a file");
+    project("{output: oci, builder: docker}");
+    fixture.refused(
+        &[],
+        1,
+        "`package.builder: docker` leaves the image in the container engine",
+    );
 }
 
 #[test]

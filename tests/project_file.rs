@@ -125,6 +125,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown.train, default.train);
     assert_eq!(shown.deploy, default.deploy);
     assert_eq!(shown.gateway, default.gateway);
+    assert_eq!(shown.package.builder, default.package.builder);
     assert_eq!(shown.package.output, default.package.output);
     let resolve = |config: &Config| config.model.resolve().expect("a network");
     assert_eq!(resolve(&shown), resolve(&default));

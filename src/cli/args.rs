@@ -63,7 +63,7 @@ pub enum Command {
     Evaluate(evaluate::Args),
     /// Ask a bundle for its answer to files
     Predict(predict::Args),
-    /// Write the bundle as a container image, without a daemon
+    /// Make a container image of the bundle, with a container engine or without
     Package(package::Args),
     /// Serve a bundle over HTTP on this machine
     Serve(serve::Args),

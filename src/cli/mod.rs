@@ -20,6 +20,7 @@ mod gateway;
 mod generate;
 mod history;
 mod init;
+mod lines;
 mod logs;
 mod package;
 mod place;

@@ -1,4 +1,4 @@
-//! `emberline package`: from a bundle to a container image on the disk.
+//! `emberline package`: from a bundle to a container image, in the engine or on the disk, and on to its registry.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,20 +10,24 @@ use serde::Serialize;
 
 use super::Context;
 use super::error::Failure;
-use super::output::{ProgressMode, Report};
-use crate::bundle::{self, Evaluation, Store, Verdict};
-use crate::image::{Layer, Recipe, Reference, Runtime, Written};
-use crate::project::{Architecture, PackageOutput, Project};
+use super::lines::Lines;
+use super::output::Report;
+use crate::bundle::{self, Bundle, Evaluation, Store, Verdict};
+use crate::engine::Engine;
+use crate::image::{self, Recipe, Reference, Runtime, Written};
+use crate::project::{Architecture, Builder, PackageConfig, PackageOutput, Project};
 
 /// Arguments of `emberline package`.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "\
-The image is the same, digest for digest, each time that the same bundle is packaged with the same runtime. All of its \
-times are 1970-01-01 for that, or what SOURCE_DATE_EPOCH says (in seconds since then).
+Where a container engine answers, it builds the image and keeps it; otherwise the tool writes the image itself, to a file. \
+What is written so is the same, digest for digest, each time that the same bundle is packaged with the same runtime. All \
+of its times are 1970-01-01 for that, or what SOURCE_DATE_EPOCH says (in seconds since then).
 
-Example:
+Examples:
+  docker run --rm -p 127.0.0.1:5000:5000 $(emberline package digits --quiet)
   emberline package digits --output tar
-  docker load --input digits/.emberline/images/digits-0123456789ab.tar")]
+  emberline package digits --repository registry.example.com/team/digits --push")]
 pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
@@ -31,10 +35,14 @@ pub struct Args {
     /// Version or path of the bundle [default: the newest]
     #[arg(long, env = "EMBERLINE_BUNDLE")]
     pub bundle: Option<String>,
-    /// An OCI layout (a folder) or a file for `docker load` [default: `package.output`, or oci]
+    /// Who makes the image: the container engine, or the tool itself; `auto` is the engine when one answers [default:
+    /// `package.builder`, or auto]
+    #[arg(long, env = "EMBERLINE_BUILDER", value_parser = builders())]
+    pub builder: Option<Builder>,
+    /// Write a file: an OCI layout (a folder), or a tar for `docker load` [default: `package.output`]
     #[arg(long, env = "EMBERLINE_OUTPUT", value_parser = outputs())]
     pub output: Option<PackageOutput>,
-    /// Where the image is written [default: `.emberline/images/NAME-VERSION`, for a tar with `.tar`]
+    /// Where the file is written [default: `.emberline/images/NAME-VERSION`, for a tar with `.tar`]
     #[arg(long, env = "EMBERLINE_TO", value_name = "PATH")]
     pub to: Option<PathBuf>,
     /// The static `emberline-server` that goes into the image [default: the one beside this tool, or built from source]
@@ -46,9 +54,20 @@ pub struct Args {
     /// Repository in the image's reference [default: `package.repository`, or the project's name]
     #[arg(long, env = "EMBERLINE_REPOSITORY", value_name = "NAME")]
     pub repository: Option<String>,
+    /// Push the image to the registry that its repository names, with the credentials of `docker login`
+    #[arg(long, env = "EMBERLINE_PUSH")]
+    pub push: bool,
     /// Package a bundle though its gate has not passed
     #[arg(long, env = "EMBERLINE_ALLOW_UNGATED")]
     pub allow_ungated: bool,
+}
+
+fn builders() -> impl TypedValueParser<Value = Builder> {
+    PossibleValuesParser::new(["auto", "docker", "oci"]).map(|name| match name.as_str() {
+        "docker" => Builder::Docker,
+        "oci" => Builder::Oci,
+        _ => Builder::Auto,
+    })
 }
 
 fn outputs() -> impl TypedValueParser<Value = PackageOutput> {
@@ -70,22 +89,26 @@ fn architectures() -> impl TypedValueParser<Value = Architecture> {
 pub struct PackageReport {
     /// The image's reference, `repository:version`.
     pub image: String,
-    /// `sha256:` and the digest of its manifest.
+    /// `sha256:` and a digest: of the image's manifest when it was written or pushed, which is what a registry knows it by;
+    /// otherwise of its configuration, which is the engine's image id.
     pub digest: String,
-    /// Bytes of its manifest, configuration and compressed layers.
+    /// Bytes: of its manifest, configuration and compressed layers when it was written, of its files when the engine built
+    /// it.
     pub size_bytes: u64,
-    /// What made it: `oci`, the tool's own writer.
+    /// Who made it: `docker`, the container engine, or `oci`, the tool itself.
     pub builder: &'static str,
     /// How long that took.
     pub seconds: f64,
     /// The bundle's version.
     pub version: String,
-    /// Where it was written.
-    pub path: PathBuf,
-    /// `oci` or `tar`.
-    pub output: PackageOutput,
+    /// Where it was written; null when the engine has it.
+    pub path: Option<PathBuf>,
+    /// `oci` or `tar`; null when the engine has it.
+    pub output: Option<PackageOutput>,
     /// `amd64` or `arm64`.
     pub architecture: Architecture,
+    /// Whether the registry has it: `repository@digest` names it there.
+    pub pushed: bool,
     /// The lowest first.
     pub layers: Vec<LayerReport>,
 }
@@ -95,20 +118,12 @@ pub struct PackageReport {
 pub struct LayerReport {
     /// `runtime` or `model`.
     pub content: &'static str,
-    /// `sha256:` and the digest of the compressed layer.
-    pub digest: String,
-    /// Bytes of the compressed layer.
+    /// `sha256:` and the digest of the compressed layer; null when the engine has it, which compresses nothing.
+    pub digest: Option<String>,
+    /// `sha256:` and the digest of the layer before it is compressed.
+    pub diff_id: String,
+    /// Bytes: of the compressed layer when it was written, of its files when the engine built it.
     pub size_bytes: u64,
-}
-
-impl From<&Layer> for LayerReport {
-    fn from(layer: &Layer) -> Self {
-        Self {
-            content: layer.content(),
-            digest: layer.digest().to_owned(),
-            size_bytes: layer.blob().len() as u64,
-        }
-    }
 }
 
 impl Report for PackageReport {
@@ -128,6 +143,49 @@ pub(super) fn reference(project: &Project, repository: Option<&str>, version: &s
     Ok(Reference::new(repository.unwrap_or(&project.config.name), version)?)
 }
 
+/// Who is asked for to make the image. A file on the command line stands above `package.builder`.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] when an engine is to make the image and a file is wanted.
+pub(super) fn builder(args: &Args, config: &PackageConfig) -> Result<Builder, Failure> {
+    let file = match (args.output, &args.to) {
+        (Some(_), _) => Some("`--output` asks"),
+        (None, Some(_)) => Some("`--to` asks"),
+        (None, None) => None,
+    };
+    let asked = match (args.builder, file) {
+        (Some(builder), _) => builder,
+        (None, Some(_)) => Builder::Oci,
+        (None, None) => config.builder,
+    };
+    let file = file.or(config.output.map(|_| "`package.output` in emberline.yaml asks"));
+    match (asked, file) {
+        (Builder::Docker, Some(file)) => Err(Failure::Usage(format!(
+            "{file} for a file, and the builder `docker` leaves the image in the container engine"
+        ))),
+        (Builder::Auto, Some(_)) => Ok(Builder::Oci),
+        (asked, _) => Ok(asked),
+    }
+}
+
+/// The engine that is to build the image; none when the tool writes it.
+fn engine(builder: Builder, context: &Context) -> Result<Option<Engine>> {
+    match builder {
+        Builder::Oci => Ok(None),
+        Builder::Docker => Engine::connect().map(Some),
+        Builder::Auto => match Engine::connect() {
+            Ok(engine) => Ok(Some(engine)),
+            Err(error) => {
+                context
+                    .output
+                    .note(&format!("{error:#}; the image is written without it (`--builder oci`)"));
+                Ok(None)
+            }
+        },
+    }
+}
+
 /// Packages a bundle of the project.
 ///
 /// # Errors
@@ -138,6 +196,31 @@ pub fn run(args: &Args, context: &Context) -> Result<PackageReport> {
     let created = source_date_epoch()?;
     let project = context.project(&args.project)?;
     let package = &project.config.package;
+    let builder = builder(args, package)?;
+    let (bundle, evaluation) = bundle(args, &project, context)?;
+    let reference = reference(&project, args.repository.as_deref(), bundle.version())?;
+    if args.push {
+        // Before the minutes that a build of the runtime may take.
+        reference.require_registry()?;
+    }
+    let engine = engine(builder, context)?;
+    let recipe = Recipe {
+        reference,
+        bundle: &bundle,
+        evaluation: evaluation.as_ref(),
+        runtime: &find_runtime(args, package.architecture, context)?,
+        created,
+    };
+    let mut report = match &engine {
+        Some(engine) => build(&recipe, engine, args.push, context)?,
+        None => write(&recipe, args, &project, context)?,
+    };
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// The bundle that is asked for, with its evaluation, once its gate allows it.
+fn bundle(args: &Args, project: &Project, context: &Context) -> Result<(Bundle, Option<Evaluation>)> {
     let store = Store::of_project(&project.folder);
     let bundle = match &args.bundle {
         Some(reference) => store.open(reference)?,
@@ -155,18 +238,57 @@ pub fn run(args: &Args, context: &Context) -> Result<PackageReport> {
             bundle.version()
         ));
     }
-    let reference = reference(&project, args.repository.as_deref(), bundle.version())?;
-    let image = Recipe {
-        reference,
-        bundle: &bundle,
-        evaluation: evaluation.as_ref(),
-        runtime: &find_runtime(args, package.architecture, context)?,
-        created,
+    Ok((bundle, evaluation))
+}
+
+/// The image by the container engine.
+fn build(recipe: &Recipe, engine: &Engine, push: bool, context: &Context) -> Result<PackageReport> {
+    let reference = &recipe.reference;
+    let mut lines = Lines::new(&context.output, "building the image", "image_build");
+    let built = recipe.build_in(engine, &mut |line| lines.show(line))?;
+    drop(lines);
+    context.output.note(&format!(
+        "the container engine has `{reference}` ({:.1} MB, {})",
+        built.size_bytes as f64 / 1e6,
+        built.id
+    ));
+    let mut digest = built.id;
+    if push {
+        let mut lines = Lines::new(&context.output, "pushing the image", "image_push");
+        digest = image::push(engine, reference, &mut |line| lines.show(line))?;
+        drop(lines);
+        context.output.note(&format!("pushed `{reference}` ({digest})"));
     }
-    .build()?;
-    let output = args.output.unwrap_or(package.output);
+    Ok(PackageReport {
+        image: reference.to_string(),
+        digest,
+        size_bytes: built.size_bytes,
+        builder: "docker",
+        seconds: 0.0,
+        version: recipe.bundle.version().to_owned(),
+        path: None,
+        output: None,
+        architecture: recipe.runtime.architecture(),
+        pushed: push,
+        layers: built
+            .layers
+            .into_iter()
+            .map(|layer| LayerReport {
+                content: layer.content,
+                digest: None,
+                diff_id: layer.diff_id,
+                size_bytes: layer.size_bytes,
+            })
+            .collect(),
+    })
+}
+
+/// The image by the tool itself.
+fn write(recipe: &Recipe, args: &Args, project: &Project, context: &Context) -> Result<PackageReport> {
+    let image = recipe.build()?;
+    let output = args.output.or(project.config.package.output).unwrap_or_default();
     let path = args.to.clone().unwrap_or_else(|| {
-        let stem = format!("{}-{}", project.config.name, bundle.version());
+        let stem = format!("{}-{}", project.config.name, recipe.bundle.version());
         let name = match output {
             PackageOutput::Oci => stem,
             PackageOutput::Tar => stem + ".tar",
@@ -178,39 +300,41 @@ pub fn run(args: &Args, context: &Context) -> Result<PackageReport> {
         Written::New => format!("wrote `{}` ({size:.1} MB, {})", path.display(), image.digest()),
         Written::Same => format!("`{}` holds this image already ({})", path.display(), image.digest()),
     });
+    if args.push {
+        let mut lines = Lines::new(&context.output, "pushing the image", "image_push");
+        image.push(&mut |line| lines.show(line))?;
+        drop(lines);
+        context
+            .output
+            .note(&format!("pushed `{}` ({})", image.reference(), image.digest()));
+    }
+    let layers = image.layers().iter().map(|layer| LayerReport {
+        content: layer.content(),
+        digest: Some(layer.digest().to_owned()),
+        diff_id: layer.diff_id().to_owned(),
+        size_bytes: layer.blob().len() as u64,
+    });
     Ok(PackageReport {
         image: image.reference().to_string(),
         digest: image.digest(),
         size_bytes: image.size_bytes(),
         builder: "oci",
-        seconds: start.elapsed().as_secs_f64(),
-        version: bundle.version().to_owned(),
-        path,
-        output,
+        seconds: 0.0,
+        version: recipe.bundle.version().to_owned(),
+        path: Some(path),
+        output: Some(output),
         architecture: image.architecture(),
-        layers: image.layers().iter().map(LayerReport::from).collect(),
+        pushed: args.push,
+        layers: layers.collect(),
     })
 }
 
-/// Finds the runtime, or builds it under a spinner.
+/// Finds the runtime, or builds it and shows how that goes.
 fn find_runtime(args: &Args, configured: Option<Architecture>, context: &Context) -> Result<Runtime> {
-    let mut spinner = None;
-    let output = &context.output;
-    let runtime = Runtime::find(
-        args.runtime.as_deref(),
-        args.architecture.or(configured),
-        &mut |line| match output.progress_mode() {
-            ProgressMode::Tty => spinner
-                .get_or_insert_with(|| output.spinner("building the runtime"))
-                .set_message(format!("building the runtime: {}", line.trim())),
-            ProgressMode::Json => output.event(&serde_json::json!({ "event": "runtime_build", "line": line })),
-            _ => output.note(line),
-        },
-    );
-    if let Some(spinner) = spinner {
-        spinner.finish_and_clear();
-    }
-    runtime
+    let mut lines = Lines::new(&context.output, "building the runtime", "runtime_build");
+    Runtime::find(args.runtime.as_deref(), args.architecture.or(configured), &mut |line| {
+        lines.show(line)
+    })
 }
 
 /// The time of everything in the image, in seconds since 1970.
@@ -225,4 +349,48 @@ fn source_date_epoch() -> Result<u32> {
         ))
         .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_by_the_tool_itself() {
+        use Builder::{Auto, Docker, Oci};
+        let chosen = |flag: Option<Builder>, output: bool, configured: Builder, configured_output: bool| {
+            let tar = |wanted: bool| wanted.then_some(PackageOutput::Tar);
+            let args = Args {
+                builder: flag,
+                output: tar(output),
+                ..Args::default()
+            };
+            let config = PackageConfig {
+                builder: configured,
+                output: tar(configured_output),
+                ..PackageConfig::default()
+            };
+            builder(&args, &config).map_err(|failure| failure.to_string())
+        };
+        for (flag, output, configured, configured_output, expected) in [
+            (None, false, Auto, false, Auto),
+            (None, false, Docker, false, Docker),
+            (None, false, Oci, false, Oci),
+            (Some(Docker), false, Oci, false, Docker),
+            (Some(Auto), false, Oci, false, Auto),
+            // A file is asked for.
+            (None, false, Auto, true, Oci),
+            (None, true, Auto, false, Oci),
+            (Some(Auto), true, Auto, false, Oci),
+            (Some(Oci), true, Docker, false, Oci),
+            // The command line stands above the file.
+            (None, true, Docker, false, Oci),
+        ] {
+            assert_eq!(chosen(flag, output, configured, configured_output), Ok(expected));
+        }
+        let refused = chosen(Some(Docker), true, Auto, false).expect_err("`--output`");
+        assert!(refused.starts_with("`--output` asks for a file"), "{refused}");
+        let refused = chosen(Some(Docker), false, Auto, true).expect_err("`package.output`");
+        assert!(refused.starts_with("`package.output` in emberline.yaml"), "{refused}");
+    }
 }

@@ -19,7 +19,9 @@ use super::predict::{Prediction, prediction};
 use super::train::{DeviceArg, ModelArg, TrainReport};
 use super::{Context, deploy, evaluate, package, train};
 use crate::bundle::Store;
+use crate::engine::Engine;
 use crate::problem::Problem;
+use crate::project::{Builder, TargetKind};
 
 /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
 #[derive(Clone, Debug, clap::Args)]
@@ -92,7 +94,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
     let output = &context.output;
     let interrupt = context.interrupt()?;
     // What only a later link reads, and a long training should not end at.
-    package::reference(&context.project(&args.project)?, None, "version")?;
+    let packaging = packaging(args, context)?;
     let begin = |number: usize, what: &str| {
         if interrupt.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted(format!(" before `{what}`")));
@@ -132,13 +134,15 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
     begin(3, "package")?;
     let packaged = package::run(
         &package::Args {
-            project: args.project.clone(),
             bundle: bundle.clone(),
-            runtime: args.runtime.clone(),
-            ..package::Args::default()
+            ..packaging
         },
         context,
     )?;
+    // By digest from here on: the tag of a registry may be moved.
+    let image = packaged
+        .pushed
+        .then(|| format!("{}@{}", packaged.image, packaged.digest));
 
     begin(4, "deploy")?;
     let deployed = deploy::run(
@@ -146,7 +150,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
             project: args.project.clone(),
             place: args.place.clone(),
             bundle,
-            image: None,
+            image,
             host: None,
             port: args.port,
             replicas: args.replicas,
@@ -166,6 +170,40 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
         prediction,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// How the image is made, so that the target can have it: in the engine for containers, in the registry for a cluster.
+fn packaging(args: &Args, context: &Context) -> Result<package::Args> {
+    let project = context.project(&args.project)?;
+    let reference = package::reference(&project, None, "VERSION")?;
+    let kind = args.place.kind(&project)?;
+    let mut packaging = package::Args {
+        project: args.project.clone(),
+        runtime: args.runtime.clone(),
+        ..package::Args::default()
+    };
+    match kind {
+        TargetKind::Local => {}
+        TargetKind::Docker if project.config.package.builder == Builder::Oci => {
+            return Err(Failure::Usage(
+                "the target `docker` runs an image that the container engine has, and `package.builder: oci` leaves it in \
+                 a file"
+                    .into(),
+            )
+            .into());
+        }
+        TargetKind::Docker => packaging.builder = Some(Builder::Docker),
+        TargetKind::Kubernetes if reference.registry().is_some() => packaging.push = true,
+        TargetKind::Kubernetes => context.output.warn(&format!(
+            "`{reference}` names no registry, so the image will not be pushed, and the cluster must have it already; \
+             `package.repository` names one"
+        )),
+    }
+    package::builder(&packaging, &project.config.package)?;
+    if kind == TargetKind::Docker {
+        Engine::connect()?;
+    }
+    Ok(packaging)
 }
 
 /// Sends a held-out sample of the bundle to the running service.

@@ -6,19 +6,15 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::Reference;
+use super::config::Configuration;
 use super::layer::{self, Layer};
-use super::{MODEL_PATH, RUNTIME_PATH, Reference};
 use crate::project::Architecture;
 
+pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-
-/// The port that the service listens on in its container.
-const PORT: u16 = 5000;
-/// User and group of the service: nobody that a host knows, and a number, because an empty image has no user names.
-const USER: &str = "65532:65532";
 
 /// An image, whole in memory.
 #[derive(Clone, Debug)]
@@ -50,20 +46,7 @@ impl Image {
             "architecture": architecture.name(),
             "os": "linux",
             "created": time,
-            "config": {
-                "User": USER,
-                "ExposedPorts": { format!("{PORT}/tcp"): {} },
-                "Env": [
-                    "EMBERLINE_HOST=0.0.0.0",
-                    format!("EMBERLINE_PORT={PORT}"),
-                    // The runtime listens beyond its own machine only when told to; here that is the container's.
-                    "EMBERLINE_ALLOW_PUBLIC=true",
-                ],
-                "Entrypoint": [format!("/{RUNTIME_PATH}"), format!("/{MODEL_PATH}")],
-                "WorkingDir": "/",
-                "Labels": labels,
-                "StopSignal": "SIGTERM",
-            },
+            "config": Configuration { labels }.oci(),
             "rootfs": {
                 "type": "layers",
                 "diff_ids": layers.iter().map(Layer::diff_id).collect::<Vec<_>>(),
@@ -212,6 +195,16 @@ mod tests {
         assert_eq!(config["config"]["ExposedPorts"], json!({ "5000/tcp": {} }));
         assert_eq!(config["config"]["Entrypoint"], json!(["/emberline-server", "/model"]));
         assert_eq!(config["config"].get("Cmd"), None);
+        assert_eq!(
+            config["config"]["Healthcheck"],
+            json!({
+                "Test": ["CMD", "/emberline-server", "--health"],
+                "Interval": 5_000_000_000_u64,
+                "Timeout": 3_000_000_000_u64,
+                "StartPeriod": 30_000_000_000_u64,
+                "Retries": 3,
+            })
+        );
         assert_eq!(config["config"]["Labels"]["title"], "digits");
         assert_eq!(config["rootfs"]["diff_ids"][1], image.layers[1].diff_id());
         let manifest: Value = serde_json::from_slice(&image.manifest).expect("JSON");

@@ -27,6 +27,12 @@ impl Entry {
         }
     }
 
+    /// The same in a folder of its archive.
+    pub(super) fn inside(mut self, folder: &str) -> Self {
+        self.path = format!("{folder}/{}", self.path);
+        self
+    }
+
     /// A folder that everybody may read.
     pub(super) fn folder(path: &str) -> Self {
         Self {

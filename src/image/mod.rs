@@ -1,19 +1,24 @@
-//! The container image, written without a daemon: a static runtime and a bundle, each in a layer of its own, on nothing.
+//! The container image: a static runtime and a bundle, each in a layer of its own, on nothing; made by a container engine,
+//! or written without one, and pushed to its registry. The image holds no shell, no libc and no root: `/emberline-server`
+//! runs `/model` as a numeric user.
 //!
-//! The same bundle, evaluation and runtime give the same bytes, and so the same digest, each time: names are sorted, owners
-//! and modes fixed, and the one time in the image is given by the caller. The image holds no shell, no libc and no root:
-//! `/emberline-server` runs `/model` as a numeric user.
+//! What is written without an engine is the same bytes for the same bundle, evaluation and runtime, and so has the same
+//! digest, each time: names are sorted, owners and modes fixed, and the one time in the image is given by the caller.
 //!
-//! This room knows no tensors, no registries and no command line. A bundle is files and a manifest here.
+//! This room knows no tensors and no command line. A bundle is files and a manifest here.
 
 mod assemble;
+mod config;
+mod docker;
 mod elf;
 mod layer;
 mod reference;
+mod registry;
 mod runtime;
 mod store;
 
 pub use assemble::Image;
+pub use docker::{Built, BuiltLayer, push};
 pub use layer::Layer;
 pub use reference::Reference;
 pub use runtime::Runtime;
@@ -27,6 +32,8 @@ use crate::bundle::{Bundle, Evaluation, MANIFEST, evaluation_path};
 use crate::files;
 use layer::Entry;
 
+/// The label of the bundle's digest, which every image of this tool has.
+const BUNDLE_LABEL: &str = "emberline.bundle.digest";
 /// Where the runtime is in the image.
 const RUNTIME_PATH: &str = "emberline-server";
 /// Where the bundle is in the image.
@@ -54,8 +61,7 @@ impl Recipe<'_> {
     ///
     /// Which file of the bundle cannot be read.
     pub fn build(&self) -> Result<Image> {
-        let server = Entry::file(RUNTIME_PATH, 0o755, self.runtime.bytes().to_vec());
-        let runtime = Layer::new("runtime", vec![server], self.created)?;
+        let runtime = Layer::new("runtime", vec![self.server()], self.created)?;
         let model = Layer::new("model", self.model()?, self.created)?;
         Image::assemble(
             self.reference.clone(),
@@ -64,6 +70,10 @@ impl Recipe<'_> {
             &self.labels(),
             self.created,
         )
+    }
+
+    fn server(&self) -> Entry {
+        Entry::file(RUNTIME_PATH, 0o755, self.runtime.bytes().to_vec())
     }
 
     /// The bundle as `/model`, and its evaluation beside it, where the server looks for it.
@@ -90,7 +100,7 @@ impl Recipe<'_> {
             .evaluation
             .map_or("unevaluated", |evaluation| evaluation.verdict.name());
         let mut labels = BTreeMap::from([
-            ("emberline.bundle.digest", self.bundle.digest().to_owned()),
+            (BUNDLE_LABEL, self.bundle.digest().to_owned()),
             ("emberline.data.digest", manifest.data.digest.clone()),
             ("emberline.evaluation.verdict", verdict.to_owned()),
             ("org.opencontainers.image.created", assemble::rfc3339(self.created)),

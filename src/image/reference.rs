@@ -31,6 +31,34 @@ impl Reference {
         })
     }
 
+    /// The repository, with its registry's host if it has one.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The host of the registry, with its port if it has one; none when the repository does not name any.
+    pub fn registry(&self) -> Option<&str> {
+        split(&self.repository).0
+    }
+
+    /// The host of the registry that it is pushed to.
+    ///
+    /// # Errors
+    ///
+    /// When the repository does not name any.
+    pub fn require_registry(&self) -> Result<&str, Problem> {
+        self.registry().ok_or_else(|| {
+            Problem::new(format!("`{self}` names no registry, so there is nowhere to push it")).hint(
+                "begin `package.repository`, or --repository, with a registry's host: `registry.example.com/team/NAME`",
+            )
+        })
+    }
+
     /// The reference with the registry that container engines add in their heads.
     pub fn canonical(&self) -> String {
         match split(&self.repository) {
@@ -73,14 +101,23 @@ mod tests {
 
     #[test]
     fn references_get_their_registry_as_engines_do() {
-        for (repository, canonical) in [
-            ("digits", "docker.io/library/digits:v"),
-            ("team/digits", "docker.io/team/digits:v"),
-            ("localhost/digits", "localhost/digits:v"),
-            ("registry:5000/a--b/c__d", "registry:5000/a--b/c__d:v"),
-            ("registry.example.com/digits", "registry.example.com/digits:v"),
+        for (repository, registry, canonical) in [
+            ("digits", None, "docker.io/library/digits:v"),
+            ("team/digits", None, "docker.io/team/digits:v"),
+            ("localhost/digits", Some("localhost"), "localhost/digits:v"),
+            (
+                "registry:5000/a--b/c__d",
+                Some("registry:5000"),
+                "registry:5000/a--b/c__d:v",
+            ),
+            (
+                "registry.example.com/digits",
+                Some("registry.example.com"),
+                "registry.example.com/digits:v",
+            ),
         ] {
             let reference = Reference::new(repository, "v").expect(repository);
+            assert_eq!(reference.registry(), registry);
             assert_eq!(reference.canonical(), canonical);
             assert_eq!(reference.to_string(), format!("{repository}:v"));
         }

@@ -263,28 +263,33 @@ pub struct GateConfig {
 }
 
 /// `package`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PackageConfig {
     /// Repository part of the image reference; the project's name by default.
     pub repository: Option<String>,
-    /// What is written.
-    pub output: PackageOutput,
+    /// Who makes the image.
+    pub builder: Builder,
+    /// The form of the file that is written, when it is to be a file.
+    pub output: Option<PackageOutput>,
     /// Processor architecture that the image runs on; this machine's by default.
     pub architecture: Option<Architecture>,
 }
 
-impl Default for PackageConfig {
-    fn default() -> Self {
-        Self {
-            repository: None,
-            output: PackageOutput::Oci,
-            architecture: None,
-        }
-    }
+/// Who makes an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Builder {
+    /// The container engine when one answers, otherwise the tool itself.
+    #[default]
+    Auto,
+    /// The container engine, which then has the image.
+    Docker,
+    /// The tool itself, into a file.
+    Oci,
 }
 
-/// Forms of an image.
+/// Forms of an image in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PackageOutput {

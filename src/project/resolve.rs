@@ -1,7 +1,7 @@
 //! What a configuration means once it is whole: checks across keys, and the defaults that depend on other keys.
 
 use super::Source::{Csv, Idx, Mnist, SyntheticDigits};
-use super::{Config, DataConfig, ModelKind, NetworkConfig, Source};
+use super::{Builder, Config, DataConfig, ModelKind, NetworkConfig, Source};
 use crate::model::ModelConfig;
 
 impl Config {
@@ -76,6 +76,12 @@ impl Config {
             return Err(format!(
                 "`evaluate.gate` asks for `loss: {loss}`, and a loss is 0 or more"
             ));
+        }
+        if self.package.builder == Builder::Docker && self.package.output.is_some() {
+            return Err(
+                "`package.builder: docker` leaves the image in the container engine, and `package.output` asks for a file"
+                    .into(),
+            );
         }
         if self.deploy.port == 0 {
             return Err("`deploy.port` is 0, and a service needs a port that stays the same".into());

@@ -1,2 +1,2 @@
 version=$(cat .emberline/ci/version)
-"${EMBERLINE_BIN:-emberline}" package --bundle "$version" -o json --progress plain > .emberline/ci/package.json
+"${EMBERLINE_BIN:-emberline}" package --bundle "$version" --builder oci -o json --progress plain > .emberline/ci/package.json
