@@ -51,7 +51,6 @@ impl Docker {
     ///
     /// When no engine answers, or it is not of this machine.
     pub fn new(project: &Project, max_body: usize) -> Result<Self> {
-        let engine = Engine::connect()?;
         if !Engine::is_local() {
             return Err(
                 Problem::new("the container engine is another machine's, and the address would be this one's")
@@ -59,6 +58,7 @@ impl Docker {
                     .into(),
             );
         }
+        let engine = Engine::connect()?;
         let name = project.config.name.clone();
         let records = Records::of_project(project, "docker");
         Ok(Self {

@@ -1,0 +1,15 @@
+//! `--target docker`, over the real binary and a real engine: what is deployed answers, rolls, scales, goes back, is
+//! adopted, and leaves nothing behind.
+
+#[path = "../fixture/mod.rs"]
+mod fixture;
+#[path = "../running/mod.rs"]
+mod running;
+#[path = "../tool/mod.rs"]
+mod tool;
+
+mod adopting;
+mod containers;
+mod failing;
+mod rolling;
+mod setup;
