@@ -77,7 +77,7 @@ fn host() -> String {
 
 fn unreachable(host: &str, error: &Error) -> Problem {
     let cause = innermost(error);
-    if cause.contains("Permission denied") || cause.contains("os error 13") {
+    if cause.to_lowercase().contains("permission denied") {
         return Problem::new(format!("you may not use the container engine at `{host}`: {cause}"))
             .hint("add yourself to the group `docker`, and log in again: `sudo usermod -aG docker $USER`");
     }

@@ -19,6 +19,7 @@ use super::predict::{Prediction, prediction};
 use super::train::{DeviceArg, ModelArg, TrainReport};
 use super::{Context, deploy, evaluate, package, train};
 use crate::bundle::Store;
+use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::problem::Problem;
 use crate::project::{Builder, TargetKind};
@@ -200,8 +201,10 @@ fn packaging(args: &Args, context: &Context) -> Result<package::Args> {
         )),
     }
     package::builder(&packaging, &project.config.package)?;
-    if kind == TargetKind::Docker {
-        Engine::connect()?;
+    match kind {
+        TargetKind::Local => {}
+        TargetKind::Docker => drop(Engine::connect()?),
+        TargetKind::Kubernetes => Cluster::connect(&args.place.access(&project))?.check()?,
     }
     Ok(packaging)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config, Resource};
 use tokio::runtime::{Builder, Runtime};
@@ -99,6 +100,24 @@ impl Cluster {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Asks whether the cluster answers, and whether the namespace is there as far as one may know that.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with either.
+    pub fn check(&self) -> Result<()> {
+        self.ask("reach the cluster", self.client.apiserver_version())?;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let doing = format!("find namespace `{}`", self.namespace);
+        self.ask(&doing, async {
+            match namespaces.get(&self.namespace).await {
+                // Most accounts may not read namespaces; what they may do in one shows later.
+                Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+                answer => answer.map(drop),
+            }
+        })
     }
 
     /// Waits for one answer of the cluster. `doing` completes "cannot ...".

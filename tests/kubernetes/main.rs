@@ -8,9 +8,11 @@ mod running;
 mod tool;
 
 mod failures;
+mod gateway;
 mod rollout;
 mod service;
 mod setup;
+mod ship;
 
 use std::process::Command;
 
