@@ -186,7 +186,7 @@ impl Nginx {
 
     /// The processes that answer; a reload replaces them all.
     fn workers(&self) -> Vec<i32> {
-        let Some(pid) = self.pid().map(|pid| pid.as_raw_nonzero()) else {
+        let Some(pid) = self.pid().map(Pid::as_raw_nonzero) else {
             return Vec::new();
         };
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

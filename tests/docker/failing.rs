@@ -235,6 +235,21 @@ fn a_replica_that_never_answers_is_given_up_or_interrupted() {
 }
 
 #[test]
+fn a_replica_that_needs_more_memory_than_it_may_have_is_told_apart() {
+    if !engine() {
+        return;
+    }
+    let service = Service::new();
+    service.bundle();
+    service.configure("  memory: 6Mi\n");
+    service.run(&DEPLOY).code(5).says(&[
+        "replica 1 was killed: `6Mi` of memory is not enough",
+        "hint: `deploy.memory` in emberline.yaml",
+    ]);
+    assert_eq!(service.containers(), NONE);
+}
+
+#[test]
 fn a_number_of_replicas_that_does_not_work_leaves_those_that_do() {
     if !engine() {
         return;

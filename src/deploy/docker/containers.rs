@@ -332,7 +332,7 @@ impl Containers {
             (REPLICA, replica.to_string()),
         ];
         let nanoseconds = |seconds: i64| Some(seconds * 1_000_000_000);
-        let memory = i64::try_from(release.memory).ok();
+        let memory = i64::try_from(release.memory.bytes()).ok();
         ContainerCreateBody {
             image: Some(release.image().to_owned()),
             labels: Some(labels.map(|(label, value)| (label.to_owned(), value)).into()),

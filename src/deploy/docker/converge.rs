@@ -249,7 +249,7 @@ impl Progress<'_> {
             let last_lines = || self.docker.containers.last_lines(&container, TOLD_LINES);
             if container.out_of_memory {
                 let reason = format!(
-                    "replica {replica} was killed: {} bytes of memory are not enough",
+                    "replica {replica} was killed: `{}` of memory is not enough",
                     self.release.memory
                 );
                 let hint = "`deploy.memory` in emberline.yaml gives it more";

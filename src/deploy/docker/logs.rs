@@ -82,13 +82,19 @@ fn follow(
             tokio::pin!(look);
             loop {
                 tokio::select! {
-                    said = streams.next(), if !streams.is_empty() => match said {
-                        Some((_, Some(line))) => if !sink(line) {
+                    said = streams.next(), if !streams.is_empty() => {
+                        let goes_on = match said {
+                            Some((_, Some(line))) => sink(line),
+                            Some((id, None)) => {
+                                heard.remove(&id);
+                                true
+                            }
+                            None => true,
+                        };
+                        if !goes_on {
                             return false;
-                        },
-                        Some((id, None)) => drop(heard.remove(&id)),
-                        None => {}
-                    },
+                        }
+                    }
                     () = &mut look => return true,
                 }
             }

@@ -29,7 +29,7 @@ use crate::deploy::{
 use crate::engine::Engine;
 use crate::files;
 use crate::problem::Problem;
-use crate::project::{Project, TargetKind};
+use crate::project::{Memory, Project, TargetKind};
 
 /// Replicas that fit on a machine: more are a slip of the finger.
 const MOST_REPLICAS: usize = 100;
@@ -38,7 +38,7 @@ const MOST_REPLICAS: usize = 100;
 #[derive(Debug)]
 pub struct Docker {
     name: String,
-    memory: u64,
+    memory: Memory,
     records: Records,
     containers: Containers,
     front: Front,
@@ -62,7 +62,7 @@ impl Docker {
         let name = project.config.name.clone();
         let records = Records::of_project(project, "docker");
         Ok(Self {
-            memory: project.config.deploy.memory.bytes(),
+            memory: project.config.deploy.memory,
             front: Front::new(&name, &records, max_body),
             containers: Containers::new(engine, identity(project)),
             records,

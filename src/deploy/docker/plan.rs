@@ -74,7 +74,7 @@ pub fn next(goal: Goal, slots: &[Slot]) -> Option<Step> {
     }
     if current.len() < goal.replicas {
         let taken = |number: &u32| current.iter().any(|&index| slots[index].replica == *number);
-        return (1..).find(|number| !taken(number)).map(Step::Start);
+        return (1..=u32::MAX).find(|number| !taken(number)).map(Step::Start);
     }
     if surplus > 0 {
         let mut newest = current;

@@ -10,6 +10,7 @@ use super::plan::Goal;
 use crate::deploy::Trouble;
 use crate::deploy::history::{Outcome, ReleaseSource};
 use crate::deploy::records::{self, Records};
+use crate::project::Memory;
 
 /// `spec.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +36,8 @@ pub struct Release {
     pub port: u16,
     /// Containers.
     pub replicas: usize,
-    /// Most memory of each, in bytes.
-    pub memory: u64,
+    /// Most memory of each.
+    pub memory: Memory,
 }
 
 impl Release {
