@@ -333,7 +333,7 @@ fn write(recipe: &Recipe, args: &Args, project: &Project, context: &Context) -> 
 fn find_runtime(args: &Args, configured: Option<Architecture>, context: &Context) -> Result<Runtime> {
     let mut lines = Lines::new(&context.output, "building the runtime", "runtime_build");
     Runtime::find(args.runtime.as_deref(), args.architecture.or(configured), &mut |line| {
-        lines.show(line)
+        lines.show(line);
     })
 }
 

@@ -163,6 +163,6 @@ impl Cluster {
         let answer = self.block_on(request.patch(deployment, &parameters, &Patch::Apply(&part)));
         answer
             .map(|_| ())
-            .map_err(|error| refusal(error, &format!("hand over the replicas of `{deployment}`"), self))
+            .map_err(|error| refusal(&error, &format!("hand over the replicas of `{deployment}`"), self))
     }
 }

@@ -128,7 +128,7 @@ impl Cluster {
     pub fn ask<T>(&self, doing: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
             match tokio::time::timeout(ANSWER, request).await {
-                Ok(answer) => answer.map_err(|error| refusal(error, doing, self)),
+                Ok(answer) => answer.map_err(|error| refusal(&error, doing, self)),
                 Err(_) => Err(Problem::new(format!(
                     "cannot {doing}: the cluster at {} did not answer within {} s",
                     self.server,

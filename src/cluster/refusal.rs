@@ -16,13 +16,13 @@ fn is_namespace(message: &str) -> bool {
 }
 
 /// An error of the interface, for a person. `doing` completes "cannot ...".
-pub fn refusal(error: Error, doing: &str, cluster: &Cluster) -> anyhow::Error {
+pub fn refusal(error: &Error, doing: &str, cluster: &Cluster) -> anyhow::Error {
     let namespace = cluster.namespace();
     let context = match cluster.context() {
         Some(context) => format!(" --context {context}"),
         None => String::new(),
     };
-    let problem = match &error {
+    let problem = match error {
         Error::Api(status) => {
             let problem = Problem::new(format!("cannot {doing}: {}", status.message));
             match status.code {
@@ -51,13 +51,13 @@ pub fn refusal(error: Error, doing: &str, cluster: &Cluster) -> anyhow::Error {
             Problem::new(format!(
                 "cannot {doing}: no cluster answers at {}{from}: {}",
                 cluster.server,
-                innermost(&error)
+                innermost(error)
             ))
             .hint("start it, or choose another one with --context; `kubectl config get-contexts` lists them")
         }
-        Error::Auth(_) => Problem::new(format!("cannot {doing}: {}", told(&error)))
+        Error::Auth(_) => Problem::new(format!("cannot {doing}: {}", told(error)))
             .hint("the kubeconfig's way to get credentials does not work; log in to the cluster again"),
-        _ => Problem::new(format!("cannot {doing}: {}", told(&error))),
+        _ => Problem::new(format!("cannot {doing}: {}", told(error))),
     };
     problem.into()
 }

@@ -1,4 +1,4 @@
-//! A gateway in a cluster: nginx as a Deployment with its configuration in a ConfigMap, behind a Service.
+//! A gateway in a cluster: nginx as a Deployment with its configuration in a `ConfigMap`, behind a Service.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -68,7 +68,7 @@ impl Recipe<'_> {
             {
                 sweep(docker, &former).await;
             }
-            Built::read(inspect, history)
+            Built::read(inspect, &history)
         })
     }
 
@@ -204,7 +204,7 @@ async fn sweep(docker: &Docker, former: &str) {
 }
 
 impl Built {
-    fn read(inspect: ImageInspect, history: Vec<ImageHistoryResponseItem>) -> Result<Self> {
+    fn read(inspect: ImageInspect, history: &[ImageHistoryResponseItem]) -> Result<Self> {
         let diff_ids = inspect.root_fs.and_then(|files| files.layers).unwrap_or_default();
         // The newest is told first; what is no copy has no layer.
         let sizes = history

@@ -26,7 +26,7 @@ use crate::problem::Problem;
 /// How long a registry may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long it may take for each part of a layer, some megabytes.
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_mins(2);
 /// What Docker calls its own registry in the file of credentials.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 

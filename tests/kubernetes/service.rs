@@ -63,17 +63,10 @@ impl Service {
         let archive = self.path().join("image.tar");
         let mut package = self.command(&["package", "--allow-ungated", "--output", "tar", "--bundle", &version]);
         package.arg("--to").arg(&archive);
-        self.with_runtime(&mut package);
+        with_runtime(&mut package);
         ran(&mut package).success();
         self.cluster.load(&archive);
         version
-    }
-
-    /// Lets a command find the runtime that goes into an image: the one that the person who runs the tests names, or one
-    /// that it builds from this checkout.
-    pub fn with_runtime(&self, command: &mut Command) {
-        let wanted = ["EMBERLINE_RUNTIME", "HOME", "CARGO_HOME", "RUSTUP_HOME"];
-        command.envs(std::env::vars_os().filter(|(name, _)| wanted.iter().any(|wanted| name == wanted)));
     }
 
     /// The tool in the project, with the cluster's kubeconfig.
@@ -156,4 +149,11 @@ impl Service {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         path
     }
+}
+
+/// Lets a command find the runtime that goes into an image: the one that the person who runs the tests names, or one that
+/// it builds from this checkout.
+pub fn with_runtime(command: &mut Command) {
+    let wanted = ["EMBERLINE_RUNTIME", "HOME", "CARGO_HOME", "RUSTUP_HOME"];
+    command.envs(std::env::vars_os().filter(|(name, _)| wanted.iter().any(|wanted| name == wanted)));
 }

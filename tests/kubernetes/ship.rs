@@ -1,6 +1,6 @@
 //! The whole chain to a cluster: from data to a prediction through the Service, with the image pulled from a registry.
 
-use crate::service::Service;
+use crate::service::{Service, with_runtime};
 use crate::setup::{cluster, registry};
 use crate::tool::ran;
 
@@ -17,7 +17,7 @@ fn ship_trains_pushes_and_deploys_and_the_service_answers() {
         service.namespace.name()
     ));
     let mut ship = service.command(&["ship", "-o", "json"]);
-    service.with_runtime(&mut ship);
+    with_runtime(&mut ship);
     let report = ran(&mut ship).success().json();
     let version = report["train"]["version"].as_str().expect("a version");
     let digest = report["package"]["digest"].as_str().expect("a digest");
@@ -51,7 +51,7 @@ fn ship_trains_pushes_and_deploys_and_the_service_answers() {
         service.namespace.name()
     ));
     let mut ship = service.command(&["ship"]);
-    service.with_runtime(&mut ship);
+    with_runtime(&mut ship);
     ran(&mut ship).code(3);
     assert_eq!(service.pods(), before);
 }

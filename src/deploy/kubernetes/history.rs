@@ -1,4 +1,4 @@
-//! The revisions of a service, kept in a ConfigMap beside it: what the other targets keep on the disk, and the Deployment
+//! The revisions of a service, kept in a `ConfigMap` beside it: what the other targets keep on the disk, and the Deployment
 //! of each, so that a rollback brings back what was there and not what today's template makes of it.
 
 use std::collections::BTreeMap;

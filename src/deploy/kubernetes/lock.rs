@@ -81,7 +81,7 @@ impl<'a> Lock<'a> {
                 renewed: Cell::new(Instant::now()),
             }),
             Err(kube::Error::Api(status)) if status.code == 409 => Err(locked("it was taken just now").into()),
-            Err(error) => Err(refusal(error, &format!("take the lock `{name}`"), cluster)),
+            Err(error) => Err(refusal(&error, &format!("take the lock `{name}`"), cluster)),
         }
     }
 

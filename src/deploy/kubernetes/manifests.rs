@@ -44,17 +44,17 @@ impl Names {
         format!("{}-service", self.name)
     }
 
-    /// Its ServiceAccount.
+    /// Its `ServiceAccount`.
     pub fn account(&self) -> String {
         self.name.clone()
     }
 
-    /// Its HorizontalPodAutoscaler.
+    /// Its `HorizontalPodAutoscaler`.
     pub fn autoscaler(&self) -> String {
         format!("{}-autoscaler", self.name)
     }
 
-    /// The ConfigMap of its history.
+    /// The `ConfigMap` of its history.
     pub fn history(&self) -> String {
         format!("{}-history", self.name)
     }
@@ -209,7 +209,7 @@ mod tests {
             host: "127.0.0.1".into(),
             port: 8000,
             replicas: 3,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
         }
     }
 

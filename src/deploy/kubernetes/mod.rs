@@ -1,7 +1,7 @@
 //! `kubernetes`: replicas as pods of a Deployment, behind a Service.
 //!
 //! What is wanted is applied, and the cluster's own controllers make it so: a client that is killed leaves nothing
-//! unfinished but its wait. Beside the objects of a release stand the history (a ConfigMap) and the lock (a Lease).
+//! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
 mod converge;
 mod history;
@@ -39,7 +39,7 @@ use crate::project::{Project, TargetKind};
 /// Between two looks at what goes.
 const POLL: Duration = Duration::from_millis(500);
 /// How long pods may take to go: what they are given, and a margin.
-const END: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_mins(1);
 
 /// The service of one project in a cluster.
 pub struct Kubernetes {
