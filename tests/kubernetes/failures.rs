@@ -146,15 +146,8 @@ fn a_place_that_is_none_is_told_before_anything_is_changed() {
     service.namespace.json(&["create", "serviceaccount", "nobody"]);
     let token = service.namespace.kubectl(&["create", "token", "nobody"]).stdout;
     let token = String::from_utf8(token).expect("a token");
-    let set = ["set-credentials", "nobody", &format!("--token={}", token.trim())];
-    let nobody = service.kubeconfig("nobody", &set);
+    let nobody = service.account("nobody", token.trim());
     let mut command = service.command(&["deploy", "--allow-ungated", "--bundle", &version, "--kubeconfig"]);
-    let output = std::process::Command::new("kubectl")
-        .arg("--kubeconfig")
-        .arg(&nobody)
-        .args(["config", "set-context", "local", "--user=nobody"])
-        .output();
-    assert!(output.expect("kubectl runs").status.success());
     let refused = ran(command.arg(&nobody))
         .code(1)
         .says(&["is forbidden", "hint: your account lacks this right in namespace"]);

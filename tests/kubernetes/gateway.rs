@@ -13,9 +13,10 @@ use crate::setup::{Cluster, cluster, kit, succeeded};
 use crate::tool::found;
 
 /// This machine's nginx as an image that the cluster has.
-const IMAGE: &str = "emberline.test/nginx:1";
+pub const IMAGE: &str = "emberline.test/nginx:1";
 
-fn nginx_image(cluster: &Cluster) -> bool {
+/// Loads it; not where there is no nginx.
+pub fn nginx_image(cluster: &Cluster) -> bool {
     static LOADED: OnceLock<()> = OnceLock::new();
     if !found("nginx", "apt-get install nginx-light") {
         return false;

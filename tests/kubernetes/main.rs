@@ -9,6 +9,7 @@ mod tool;
 
 mod failures;
 mod gateway;
+mod guide;
 mod harness;
 mod rollout;
 mod service;

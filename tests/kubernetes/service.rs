@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::fixture;
 use crate::running::version_of;
-use crate::setup::{Cluster, Namespace};
+use crate::setup::{Cluster, Namespace, succeeded};
 use crate::tool::{Ran, emberline, ran};
 
 /// The project, which goes with its namespace.
@@ -135,20 +135,28 @@ impl Service {
             .collect()
     }
 
-    /// A kubeconfig of another account, or of another place, made from the cluster's own.
+    /// A kubeconfig of another account.
+    pub fn account(&self, name: &str, token: &str) -> PathBuf {
+        self.kubeconfig(name, &["set-credentials", name, &format!("--token={token}")]);
+        // The file that was just written is changed, not copied anew.
+        let path = self.path().join(name);
+        kubectl_config(&path, &["set-context", "local", &format!("--user={name}")]);
+        path
+    }
+
+    /// A kubeconfig of another place, made from the cluster's own.
     pub fn kubeconfig(&self, name: &str, change: &[&str]) -> PathBuf {
         let path = self.path().join(name);
         fs::copy(self.cluster.kubeconfig(), &path).expect("a kubeconfig");
-        let output = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(&path)
-            .arg("config")
-            .args(change)
-            .output()
-            .expect("kubectl runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        kubectl_config(&path, change);
         path
     }
+}
+
+fn kubectl_config(path: &Path, change: &[&str]) {
+    let mut command = Command::new("kubectl");
+    command.arg("--kubeconfig").arg(path).arg("config").args(change);
+    succeeded(command.output().expect("kubectl runs"));
 }
 
 /// Lets a command find the runtime that goes into an image: the one that the person who runs the tests names, or one that
