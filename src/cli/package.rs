@@ -353,11 +353,11 @@ fn source_date_epoch() -> Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::Builder::{Auto, Docker, Oci};
     use super::*;
 
     #[test]
     fn a_file_is_written_by_the_tool_itself() {
-        use Builder::{Auto, Docker, Oci};
         let chosen = |flag: Option<Builder>, output: bool, configured: Builder, configured_output: bool| {
             let tar = |wanted: bool| wanted.then_some(PackageOutput::Tar);
             let args = Args {
