@@ -76,7 +76,10 @@ impl Cluster {
     /// Makes an image known to the cluster: an archive as `docker save` writes it, or an OCI one.
     #[track_caller]
     pub fn load(&self, archive: &Path) {
-        succeeded(Command::new(kit("load")).arg(archive).output().expect("the kit runs"));
+        let mut load = Command::new(kit("load"));
+        load.arg(archive)
+            .envs(self.kubeconfig.parent().map(|folder| ("LOCAL_CLUSTER_DIR", folder)));
+        succeeded(load.output().expect("the kit runs"));
     }
 }
 

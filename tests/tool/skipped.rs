@@ -1,8 +1,9 @@
 //! What tests skip for want of something that this machine has not: noted by each as it is skipped, and listed once at the
-//! end of the run, by tests/zz_skipped.rs. It knows nothing of what is wanted.
+//! end of the run, by `tests/zz_skipped.rs`. It knows nothing of what is wanted.
 #![allow(dead_code)] // a test notes, and the last binary reads
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::process::parent_id;
@@ -41,8 +42,8 @@ pub fn list() -> String {
     for ((what, command), mut tests) in wants {
         tests.sort_unstable();
         tests.dedup();
-        list += &format!("\nSKIPPED for want of {what}; `{command}` provides it:\n");
-        list.extend(tests.iter().map(|test| format!("    {test}\n")));
+        let tests = tests.join("\n    ");
+        let _ = writeln!(list, "\nSKIPPED for want of {what}; `{command}` provides it:\n    {tests}");
     }
     list
 }
