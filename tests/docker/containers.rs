@@ -1,11 +1,14 @@
 //! How a container is shut in, what it logs, and that it goes.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::fixture::digits_bundle;
 use crate::running::{runs, wait};
 use crate::setup::{Service, docker, engine, inspect};
 
@@ -113,6 +116,37 @@ fn logs_are_those_of_the_containers() {
     }
     service.ok(&["delete", "--yes"]);
     assert!(follower.wait().expect("it ends with the service").success());
+}
+
+#[test]
+fn every_command_of_the_guide_works() {
+    if !engine() {
+        return;
+    }
+    let service = Service::new();
+    digits_bundle(service.path());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::copy(
+        root.join("examples/digits/request.json"),
+        service.path().join("request.json"),
+    )
+    .expect("a request");
+    let guide = fs::read_to_string(root.join("docs/guide/deploying-docker.md")).expect("the guide");
+    let commands: Vec<String> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| !line.starts_with("sudo "))
+        .map(|line| line.replace("localhost:5000", &format!("127.0.0.1:{}", service.port)))
+        .map(|line| line.replace("name=digits", &format!("name={}", service.name)))
+        .collect();
+    assert!(commands.len() > 8, "{commands:?}");
+    let said = service.shell(&commands.join("\n")).success().stdout;
+    assert!(said.contains("{\"predictions\":[["), "{said}");
+    assert!(
+        said.contains("3 of 3 ready") && said.contains("-r1-3 | listening"),
+        "{said}"
+    );
+    assert_eq!(service.containers(), Vec::<String>::new());
 }
 
 #[test]

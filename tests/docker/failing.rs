@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::fixture::{digits_bundle, digits_bundle_with_wrong_golden};
+use crate::fixture::{digits_bundle, digits_bundle_with_wrong_golden, slow_bundle};
 use crate::rolling::ready;
 use crate::running::{Load, signal};
 use crate::setup::{Service, docker, engine};
@@ -202,12 +202,6 @@ fn a_replica_that_never_answers_is_given_up_or_interrupted() {
 
     // Ctrl-C: what is not ready goes, what serves is told.
     let arguments = deploy(&[]);
-    let start = || {
-        service
-            .command(&arguments.split(' ').collect::<Vec<_>>())
-            .spawn()
-            .expect("a client")
-    };
     let client = piped(&service, &arguments);
     service.wait_for("a third container", |status| instances(status) == 3);
     signal(client.id(), Signal::INT);
@@ -224,7 +218,7 @@ fn a_replica_that_never_answers_is_given_up_or_interrupted() {
     assert_eq!(service.ask().expect("an answer"), version);
 
     // A client that is killed leaves a container, which the next one takes away.
-    let mut client = start();
+    let mut client = piped(&service, &arguments);
     service.wait_for("a third container", |status| instances(status) == 3);
     client.kill().expect("it was there");
     client.wait().expect("it is gone");
@@ -240,7 +234,8 @@ fn a_replica_that_needs_more_memory_than_it_may_have_is_told_apart() {
         return;
     }
     let service = Service::new();
-    service.bundle();
+    // Its weights alone are more.
+    service.load(&slow_bundle(service.path()));
     service.configure("  memory: 6Mi\n");
     service.run(&DEPLOY).code(5).says(&[
         "replica 1 was killed: `6Mi` of memory is not enough",
