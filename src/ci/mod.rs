@@ -61,6 +61,7 @@ pub fn render(system: System, config: &Config, destination: Option<&str>) -> Res
     let mut values = BTreeMap::from([
         ("name", Value::from(config.name.as_str())),
         ("destination", Value::from(destination)),
+        ("target", Value::from(config.deploy.target.name())),
         ("mnist", Value::from(config.reads(Source::Mnist))),
     ]);
     for (stage, script) in PIPELINE_STAGES {

@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::DynamicObject;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::core::ApiResource;
 use kube::{Api, Client, Config, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::problem::Problem;
@@ -37,6 +41,17 @@ pub struct Access {
     /// The kubeconfig; what `KUBECONFIG` names, or `~/.kube/config`, or the account of the pod that this runs in, when there
     /// is none.
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// A kind of object that lives in namespaces.
+pub trait Object:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Object for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Serialize + DeserializeOwned
+{
 }
 
 /// A cluster and a namespace of it.
@@ -93,12 +108,13 @@ impl Cluster {
         &self.client
     }
 
-    /// Objects of a kind in the namespace.
-    pub fn objects<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
+    /// Objects of a kind in the namespace, as they are told.
+    pub fn untyped<K: Object>(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::erase::<K>(&()))
+    }
+
+    /// The pods of the namespace, for their logs.
+    pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -112,7 +128,7 @@ impl Cluster {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let doing = format!("find namespace `{}`", self.namespace);
         self.ask(&doing, async {
-            match namespaces.get(&self.namespace).await {
+            match namespaces.get_metadata(&self.namespace).await {
                 // Most accounts may not read namespaces; what they may do in one shows later.
                 Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
                 answer => answer.map(drop),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::api::{ListParams, LogParams};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::api::LogParams;
 
 use super::Cluster;
 use crate::problem::Problem;
@@ -66,23 +66,18 @@ impl Rollout {
         let Some(deployment) = cluster.get::<Deployment>(name)? else {
             return Ok(None);
         };
-        let labels = deployment.spec.as_ref().map(|spec| &spec.selector.match_labels);
-        let selector: Vec<String> = labels
-            .and_then(Option::as_ref)
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let query = ListParams::default().labels(&selector.join(","));
-        let sets: Api<ReplicaSet> = cluster.objects();
-        let sets = cluster.ask("list the ReplicaSets", sets.list(&query))?.items;
+        let labels = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.selector.match_labels.clone());
+        let labels = labels.unwrap_or_default();
+        let sets: Vec<ReplicaSet> = cluster.list(&labels)?;
         let newest = deployment.annotations().get(REVISION);
         let template = sets
             .iter()
             .find(|set| newest.is_some() && set.annotations().get(REVISION) == newest)
             .and_then(|set| set.labels().get(TEMPLATE).cloned());
-        let pods: Api<Pod> = cluster.objects();
-        let mut pods = cluster.ask("list the pods", pods.list(&query))?.items;
+        let mut pods: Vec<Pod> = cluster.list(&labels)?;
         pods.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
         Ok(Some(Self {
             deployment,
@@ -220,7 +215,7 @@ impl Cause {
     /// The last lines of the log of its pod: of the container that ended, if one did.
     pub fn log(&self, cluster: &Cluster) -> Vec<String> {
         let Some(pod) = &self.pod else { return Vec::new() };
-        let pods: Api<Pod> = cluster.objects();
+        let pods = cluster.pods();
         for previous in [true, false] {
             let parameters = LogParams {
                 previous,

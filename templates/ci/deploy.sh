@@ -1,9 +1,15 @@
-# The service outlives this job and its working folder, so it is deployed from a folder that stays.
 version=$(cat .emberline/ci/version)
+{%- if target == "kubernetes" %}
+folder=.
+EMBERLINE_IMAGE=$(cat .emberline/ci/image)
+export EMBERLINE_IMAGE
+{%- else %}
+# The service outlives this job and its working folder, so it is deployed from a folder that stays.
 folder=${EMBERLINE_DEPLOY_DIR:-$HOME/emberline/{{ name }}}
 mkdir -p "$folder/.emberline/bundles"
 cp emberline*.yaml "$folder/"
 cp -R .emberline/bundles/"$version"* "$folder/.emberline/bundles/"
+{%- endif %}
 for try in 1 2 3 4 5 6 7 8 9 10; do
   code=0
   "${EMBERLINE_BIN:-emberline}" deploy "$folder" --bundle "$version" -o json --progress plain > .emberline/ci/deploy.json ||

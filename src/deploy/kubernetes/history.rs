@@ -41,6 +41,7 @@ impl<'a> History<'a> {
         let mut records = Vec::new();
         for (key, text) in found.and_then(|map| map.data).unwrap_or_default() {
             let record: Record = serde_json::from_str(&text)
+                .and_then(serde_json::from_value::<Record>)
                 .with_context(|| format!("ConfigMap `{}`: `{key}` is no record of a revision", names.history()))?;
             records.push(record);
         }
@@ -138,7 +139,7 @@ impl<'a> History<'a> {
         for record in &self.records {
             data.insert(
                 format!("revision-{}", record.revision.revision),
-                serde_json::to_string(record)?,
+                serde_json::to_value(record)?.to_string(),
             );
         }
         let map = ConfigMap {

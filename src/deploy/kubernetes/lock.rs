@@ -7,11 +7,10 @@ use anyhow::Result;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::Api;
-use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::api::{DeleteParams, ObjectMeta, Preconditions};
 
 use super::manifests::Names;
-use crate::cluster::{Cluster, refusal};
+use crate::cluster::Cluster;
 use crate::deploy::DeployError;
 use crate::deploy::history::who;
 
@@ -63,26 +62,14 @@ impl<'a> Lock<'a> {
                 ..LeaseSpec::default()
             }),
         };
-        let leases: Api<Lease> = cluster.objects();
-        let parameters = PostParams::default();
-        let taken = cluster.block_on(async {
-            if found.is_some() {
-                leases.replace(&name, &parameters, &lease).await
-            } else {
-                leases.create(&parameters, &lease).await
-            }
-        });
-        match taken {
-            Ok(lease) => Ok(Self {
-                cluster,
-                name,
-                holder,
-                uid: lease.metadata.uid,
-                renewed: Cell::new(Instant::now()),
-            }),
-            Err(kube::Error::Api(status)) if status.code == 409 => Err(locked("it was taken just now").into()),
-            Err(error) => Err(refusal(&error, &format!("take the lock `{name}`"), cluster)),
-        }
+        let taken = cluster.put(&lease)?.ok_or_else(|| locked("it was taken just now"))?;
+        Ok(Self {
+            cluster,
+            name,
+            holder,
+            uid: taken.metadata.uid,
+            renewed: Cell::new(Instant::now()),
+        })
     }
 
     /// Shows that the client lives, when it is time for it.
@@ -106,11 +93,8 @@ impl<'a> Lock<'a> {
             .into());
         }
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        let leases: Api<Lease> = self.cluster.objects();
-        self.cluster.ask(
-            &format!("renew the lock `{}`", self.name),
-            leases.replace(&self.name, &PostParams::default(), &lease),
-        )?;
+        // Somebody who was quicker has taken it, and is found the next time.
+        self.cluster.put(&lease)?;
         self.renewed.set(Instant::now());
         Ok(())
     }
@@ -118,7 +102,7 @@ impl<'a> Lock<'a> {
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        let leases: Api<Lease> = self.cluster.objects();
+        let leases = self.cluster.untyped::<Lease>();
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: self.uid.clone(),

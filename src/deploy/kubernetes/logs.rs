@@ -41,7 +41,7 @@ pub fn read(
             .into());
     }
     let wanted = |number: u32| query.replica.is_none_or(|replica| replica == number);
-    let logs: Api<Pod> = cluster.objects();
+    let logs = cluster.pods();
     let tail = i64::try_from(query.lines).unwrap_or(i64::MAX);
     if !query.follow {
         let parameters = LogParams {

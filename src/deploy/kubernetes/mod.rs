@@ -18,8 +18,8 @@ use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service as ClusterService, ServiceAccount};
-use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use self::converge::Wait;
@@ -283,7 +283,7 @@ impl Kubernetes {
     /// Changes the number of replicas through the scale subresource, and nothing else.
     fn set_scale(&self, replicas: usize) -> Result<()> {
         let name = self.names.deployment();
-        let deployments: Api<Deployment> = self.cluster.objects();
+        let deployments = self.cluster.untyped::<Deployment>();
         let patch = json!({ "spec": { "replicas": replicas } });
         let parameters = PatchParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -493,17 +493,9 @@ impl Target for Kubernetes {
         let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
         self.remove_release()?;
         self.cluster.delete::<ConfigMap>(&self.names.history())?;
-        let selector: Vec<String> = self
-            .names
-            .selector()
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let query = ListParams::default().labels(&selector.join(","));
         let deadline = Instant::now() + END;
         loop {
-            let pods: Api<Pod> = self.cluster.objects();
-            let left = self.cluster.ask("list the pods", pods.list(&query))?.items.len();
+            let left = self.cluster.list::<Pod>(&self.names.selector())?.len();
             if left == 0 {
                 return Ok(());
             }
