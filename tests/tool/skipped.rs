@@ -43,7 +43,10 @@ pub fn list() -> String {
         tests.sort_unstable();
         tests.dedup();
         let tests = tests.join("\n    ");
-        let _ = writeln!(list, "\nSKIPPED for want of {what}; `{command}` provides it:\n    {tests}");
+        let _ = writeln!(
+            list,
+            "\nSKIPPED for want of {what}; `{command}` provides it:\n    {tests}"
+        );
     }
     list
 }
