@@ -11,18 +11,20 @@ use tempfile::TempDir;
 
 use crate::fixture::digits_bundle;
 use crate::running::{Connection, free_port, version_of, wait};
-use crate::tool::{Ran, emberline, found, ran};
+use crate::tool::{Ran, emberline, found, ran, skipped};
 
 /// Whether there is an engine to test with, and the nginx that holds the address.
 #[track_caller]
 pub fn engine() -> bool {
-    let answers = || {
-        let output = Command::new("docker").arg("version").output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    found("nginx", "apt-get install nginx-light")
-        && found("docker", "apt-get install docker.io")
-        && (answers() || found("container engine that answers", "systemctl start docker"))
+    if !(found("docker", "apt-get install docker.io") && found("nginx", "apt-get install nginx-light")) {
+        return false;
+    }
+    let answers = Command::new("docker").arg("version").output();
+    let answers = answers.is_ok_and(|output| output.status.success());
+    if !answers {
+        skipped::for_want_of("a container engine that answers", "sudo systemctl start docker");
+    }
+    answers
 }
 
 /// A project, its containers and its images.
@@ -67,20 +69,12 @@ impl Service {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        with_environment(emberline(self.path(), arguments))
-    }
-
-    /// Runs commands of a guide, for a bundle whose gate nobody has asked.
-    pub fn shell(&self, commands: &str) -> Ran {
-        let bin = Path::new(env!("CARGO_BIN_EXE_emberline")).parent().expect("a folder");
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-        let mut bash = Command::new("bash");
-        bash.args(["-euxo", "pipefail", "-c", commands])
-            .current_dir(self.path())
-            .env_clear()
-            .env("PATH", path)
-            .env("EMBERLINE_ALLOW_UNGATED", "1");
-        ran(&mut with_environment(bash))
+        let mut command = emberline(self.path(), arguments);
+        // What an engine and the building of a runtime need of the environment.
+        for name in ["DOCKER_HOST", "EMBERLINE_RUNTIME", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ran {
@@ -200,14 +194,6 @@ impl Drop for Service {
             assert_eq!(images, "", "images of {} are left", self.name);
         }
     }
-}
-
-/// What an engine and the building of a runtime need of the environment.
-fn with_environment(mut command: Command) -> Command {
-    for name in ["DOCKER_HOST", "EMBERLINE_RUNTIME", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    command
 }
 
 /// What `docker` says; it must succeed.
