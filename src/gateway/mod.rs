@@ -370,7 +370,10 @@ mod tests {
         let file = root.render().expect("rendered").config;
         assert_eq!(root.address(), "http://127.0.0.1:8080/");
         assert!(file.contains("location = /-/gateway {"), "{file}");
-        assert!(!file.contains("location /digits/") && !file.contains("/healthz"), "{file}");
+        assert!(
+            !file.contains("location /digits/") && !file.contains("/healthz"),
+            "{file}"
+        );
         assert_eq!(file.matches("location / {").count(), 1, "{file}");
         assert!(!file.contains("X-Forwarded-Prefix"), "{file}");
     }

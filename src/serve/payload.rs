@@ -40,11 +40,7 @@ impl FromRequest<Arc<Service>> for Payload {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Refusal> {
-        if request.headers().contains_key("inference-header-content-length") {
-            return Err(Refusal::bad(
-                "binary tensors are not served: send them as JSON (`binary_data: false`)",
-            ));
-        }
+        let binary = request.headers().contains_key("inference-header-content-length");
         let limit = service.max_body();
         let announced = request
             .headers()
@@ -67,6 +63,10 @@ impl FromRequest<Arc<Service>> for Payload {
             Ok(Some(bytes))
         });
         match arrived.await {
+            // Told after the body was read: what nobody reads would cost the client its connection.
+            Ok(Ok(Some(_))) if binary => Err(Refusal::bad(
+                "binary tensors are not served: send them as JSON (`binary_data: false`)",
+            )),
             Ok(Ok(Some(bytes))) => Ok(Self(bytes)),
             Ok(Ok(None)) => Err(too_large(body, limit)),
             Ok(Err(refusal)) => Err(refusal),

@@ -44,15 +44,15 @@ fn every_command_does_what_the_guide_says() {
     };
     let part = part();
     // The namespace is there, and nobody's port 5000 is ours.
-    let port = free_port();
+    let free = free_port();
     let script: Vec<String> = part
         .lines()
         .filter_map(|line| line.strip_prefix("    "))
         .filter(|line| !line.starts_with("kubectl create namespace") && !line.starts_with("kubectl label namespace"))
         .map(|line| {
             here(line)
-                .replace("localhost:5000", &format!("127.0.0.1:{port}"))
-                .replace(" 5000:", &format!(" {port}:"))
+                .replace("localhost:5000", &format!("127.0.0.1:{free}"))
+                .replace(" 5000:", &format!(" {free}:"))
         })
         .collect();
     for needed in [
@@ -83,7 +83,7 @@ fn every_command_does_what_the_guide_says() {
     text.truncate(gate);
     text.push_str("  gate: {accuracy: 0.5}\n");
     text.push_str(&here(yaml(&part)[0]));
-    text.push_str(&format!("gateway: {{image: '{IMAGE}'}}\n"));
+    text += &format!("gateway: {{image: '{IMAGE}'}}\n");
     fs::write(&config, text).expect("written");
 
     let bin = Path::new(env!("CARGO_BIN_EXE_emberline")).parent().expect("a folder");

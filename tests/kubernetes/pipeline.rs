@@ -30,7 +30,10 @@ fn the_stages_train_evaluate_push_and_deploy_by_digest() {
     configure(0.5);
     let file = service.run(&["ci", "init", "jenkins", "--stdout"]).success().stdout;
     let gitlab = service.run(&["ci", "init", "gitlab", "--stdout"]).success().stdout;
-    assert!(gitlab.contains("--push") && gitlab.contains("EMBERLINE_IMAGE"), "{gitlab}");
+    assert!(
+        gitlab.contains("--push") && gitlab.contains("EMBERLINE_IMAGE"),
+        "{gitlab}"
+    );
     let scripts = scripts(&file);
     assert_eq!(scripts.len(), 4, "{file}");
     let stage = |number: usize| {
