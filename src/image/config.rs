@@ -147,9 +147,9 @@ mod tests {
 FROM scratch
 
 # The runtime, the same for every model.
-COPY ["runtime/","/"]
+COPY ["runtime/", "/"]
 # The model, and its evaluation beside it: one layer, so that a new model transfers only itself.
-COPY ["files/","/"]
+COPY ["files/", "/"]
 
 USER "65532:65532"
 WORKDIR "/"
@@ -162,9 +162,9 @@ LABEL "more"="a model" \
     "title"="digits"
 HEALTHCHECK --interval=5s --timeout=3s \
     --start-period=30s --retries=3 \
-    CMD ["/emberline-server","--health"]
+    CMD ["/emberline-server", "--health"]
 STOPSIGNAL "SIGTERM"
-ENTRYPOINT ["/emberline-server","/model"]
+ENTRYPOINT ["/emberline-server", "/model"]
 "#;
         assert_eq!(dockerfile("a model").expect("a Dockerfile"), expected);
     }

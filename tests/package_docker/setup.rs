@@ -170,7 +170,7 @@ fn passed_bundle(project: &Path) -> Bundle {
     bundle
 }
 
-/// The static runtime: that of EMBERLINE_RUNTIME, or what `emberline package` finds or builds.
+/// The static runtime: that of `EMBERLINE_RUNTIME`, or what `emberline package` finds or builds.
 fn runtime() -> &'static [u8] {
     static RUNTIME: OnceLock<Vec<u8>> = OnceLock::new();
     RUNTIME.get_or_init(|| {
