@@ -132,8 +132,8 @@ impl Cluster {
     }
 }
 
-/// An object in its type. What is sent and received is without one, so that the machinery of a request is there once, and
-/// not once for each type: it is a third of the time that this crate takes to compile.
+/// An object in its type. What is sent and received is without one, so that the machinery of a request is compiled once,
+/// and not once for each type.
 fn typed<K: Object>(object: &DynamicObject) -> Result<K> {
     let value = serde_json::to_value(object)?;
     serde_json::from_value(value).with_context(|| format!("the cluster has another kind of {}", K::kind(&())))

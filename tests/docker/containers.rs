@@ -131,8 +131,10 @@ fn every_command_of_the_guide_works() {
         service.path().join("request.json"),
     )
     .expect("a request");
-    let guide = fs::read_to_string(root.join("docs/guide/deploying-docker.md")).expect("the guide");
-    let commands: Vec<String> = guide
+    let guide = fs::read_to_string(root.join("docs/guide/deploying.md")).expect("the guide");
+    let (_, part) = guide.split_once("\n## Docker\n").expect("the part");
+    let part = part.split("\n## ").next().unwrap_or_default();
+    let commands: Vec<String> = part
         .lines()
         .filter_map(|line| line.strip_prefix("    "))
         .filter(|line| !line.starts_with("sudo "))

@@ -83,7 +83,7 @@ fn every_command_does_what_the_guide_says() {
     text.truncate(gate);
     text.push_str("  gate: {accuracy: 0.5}\n");
     text.push_str(&here(yaml(&part)[0]));
-    text += &format!("gateway: {{image: '{IMAGE}'}}\n");
+    text += &["gateway: {image: '", IMAGE, "'}\n"].concat();
     fs::write(&config, text).expect("written");
 
     let bin = Path::new(env!("CARGO_BIN_EXE_emberline")).parent().expect("a folder");
