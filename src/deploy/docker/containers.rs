@@ -8,41 +8,32 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerUpdateBody,
-    HealthConfig, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, PortBinding,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder};
 use bollard::query_parameters::{RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptions};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
 
-use super::plan::{Slot, State};
+use super::container::{Container, PORT, PROJECT, REPLICA, REVISION, VERSION};
 use super::spec::Release;
-use crate::deploy::history;
-use crate::deploy::{Instance, LogLine};
 use crate::engine::Engine;
 use crate::problem::Problem;
 
-/// The port that a server listens on in its container, and how Docker writes it.
-const PORT: &str = "5000/tcp";
 /// The one that asks a server from beside it, without a shell.
 const HEALTH: [&str; 3] = ["CMD", "/emberline-server", "--health"];
 /// How long a container may take to end: what the server gives to requests in hand, and a margin.
 const STOP_SECONDS: i64 = 30;
 /// Processes and threads of a container: a server has one thread for each processor, and a few more.
 const MOST_THREADS: i64 = 512;
-/// Where ports are taken from: below those that the kernel gives to outgoing connections, any of which could hold the port
-/// when the engine comes back.
+/// Where ports are taken from: below those that the kernel gives to outgoing connections, any of which could hold the
+/// port when the engine comes back.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 /// Ports that are tried when another process takes the one that was free.
 const ATTEMPTS: usize = 5;
 /// How long a server may take to say whether it is ready.
 const ANSWER: Duration = Duration::from_secs(1);
-/// The label that tells the containers of one project and destination from those of any other.
-const PROJECT: &str = "emberline.project";
-const REVISION: &str = "emberline.revision";
-const REPLICA: &str = "emberline.replica";
-const VERSION: &str = "app.kubernetes.io/version";
 
 /// Whose containers they are.
 #[derive(Clone, Debug)]
@@ -53,114 +44,6 @@ pub struct Identity {
     pub instance: String,
     /// What no other project's folder and destination has, 12 hex digits.
     pub project: String,
-}
-
-/// A container, as it was when it was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Container {
-    /// The engine's id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// The replica that it is.
-    pub replica: u32,
-    /// Its revision.
-    pub revision: u64,
-    /// Version of its bundle.
-    pub version: String,
-    /// The engine's id of its image.
-    pub image: String,
-    /// Its port on this machine's loopback.
-    pub port: u16,
-    /// Where it is in its life.
-    pub state: State,
-    /// How that came about; none for one that answers.
-    pub condition: Option<String>,
-    /// Whether it ended because it wanted more memory than it may have.
-    pub out_of_memory: bool,
-    /// Whether the engine starts it again when it ends.
-    pub restarts_by_itself: bool,
-    /// How often the engine has.
-    pub restarts: u32,
-    /// Its process on this machine, while it runs.
-    pub pid: Option<u32>,
-    /// When it was started last, in seconds since 1970 (UTC).
-    pub since: u64,
-}
-
-impl Container {
-    /// As planning sees it.
-    pub fn slot(&self) -> Slot {
-        Slot {
-            replica: self.replica,
-            revision: self.revision,
-            state: self.state,
-        }
-    }
-
-    /// As it is told.
-    pub fn instance(&self) -> Instance {
-        Instance {
-            replica: self.replica,
-            name: Some(self.name.clone()),
-            pid: self.pid,
-            version: self.version.clone(),
-            revision: self.revision,
-            ready: self.state == State::Ready,
-            restarts: self.restarts,
-            since: self.since,
-            requests: None,
-            waiting: self.condition.clone(),
-        }
-    }
-
-    /// What `found` says, with the state that only the server itself knows.
-    fn of(found: ContainerInspectResponse, answers: impl Fn(u16) -> bool) -> Option<Self> {
-        let config = found.config?;
-        let labels = config.labels?;
-        let host = found.host_config?;
-        let bindings = host.port_bindings?.remove(PORT)??;
-        let port = bindings.first()?.host_port.as_deref()?.parse().ok()?;
-        let state = found.state?;
-        let policy = host.restart_policy.and_then(|policy| policy.name);
-        let runs = state.running == Some(true) && state.paused != Some(true) && state.restarting != Some(true);
-        let (life, condition) = if runs && answers(port) {
-            (State::Ready, None)
-        } else if runs || state.restarting == Some(true) {
-            (State::Starting, Some(condition(&state)))
-        } else {
-            (State::Dead, Some(condition(&state)))
-        };
-        Some(Self {
-            id: found.id?,
-            name: found.name?.trim_start_matches('/').to_owned(),
-            replica: labels.get(REPLICA)?.parse().ok()?,
-            revision: labels.get(REVISION)?.parse().ok()?,
-            version: labels.get(VERSION)?.clone(),
-            image: found.image?,
-            port,
-            state: life,
-            condition,
-            out_of_memory: state.oom_killed == Some(true),
-            restarts_by_itself: policy == Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-            restarts: found.restart_count.and_then(|count| count.try_into().ok()).unwrap_or(0),
-            pid: state.pid.and_then(|pid| pid.try_into().ok()).filter(|pid| *pid != 0),
-            since: state.started_at.as_deref().and_then(history::seconds).unwrap_or(0),
-        })
-    }
-}
-
-/// What the engine says of one that does not answer.
-fn condition(state: &ContainerState) -> String {
-    let health = state.health.as_ref().and_then(|health| health.status);
-    match (state.status, health) {
-        (Some(ContainerStateStatusEnum::EXITED), _) => {
-            format!("ended with exit code {}", state.exit_code.unwrap_or_default())
-        }
-        (Some(ContainerStateStatusEnum::RUNNING), Some(health)) => format!("running, and {health}"),
-        (Some(status), _) => status.to_string(),
-        (None, _) => "unknown".to_owned(),
-    }
 }
 
 /// The containers of one service.
@@ -272,8 +155,8 @@ impl Containers {
         self.agent.get(format!("http://127.0.0.1:{port}/readyz")).call().is_ok()
     }
 
-    /// Starts a replica, and gives its id. Until [`Containers::keep`] it is not started again when it ends, so that it is
-    /// seen to.
+    /// Starts a replica, and gives its id. Until [`Containers::keep`] it is not started again when it ends, so that how it
+    /// ended can be told.
     ///
     /// # Errors
     ///
@@ -304,8 +187,8 @@ impl Containers {
         }
     }
 
-    /// A port that nobody listens on, and none of `taken`. Each project begins elsewhere, so that two of them are not after
-    /// the same one.
+    /// A port that nobody listens on, and none of `taken`. Each project begins elsewhere, so that two of them are not
+    /// after the same one.
     fn free_port(&self, taken: &[u16]) -> Result<u16> {
         let count = usize::from(PORTS.end - PORTS.start);
         let begin = usize::from_str_radix(&self.identity.project[..6], 16).unwrap_or_default();
@@ -433,17 +316,6 @@ pub fn line(output: &[u8]) -> String {
     String::from_utf8_lossy(output)
         .trim_end_matches(['\n', '\r'])
         .to_owned()
-}
-
-impl Container {
-    /// A line that it has logged.
-    pub fn said(&self, line: String) -> LogLine {
-        LogLine {
-            replica: self.replica,
-            name: Some(self.name.clone()),
-            line,
-        }
-    }
 }
 
 fn force() -> bollard::query_parameters::RemoveContainerOptions {

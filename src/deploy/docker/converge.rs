@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, Result};
 
 use super::Docker;
-use super::containers::Container;
+use super::container::Container;
 use super::plan::{self, Slot, State, Step};
 use super::spec::{Release, Spec};
 use crate::deploy::history::{Outcome, seconds_since_1970};

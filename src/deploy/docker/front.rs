@@ -21,8 +21,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// The front of the service `name`, with its files beside the target's; it need not run yet. Bodies of requests hold up
-    /// to `max_body` bytes.
+    /// The front of the service `name`, with its files beside the target's; it need not run yet. Bodies of requests
+    /// hold up to `max_body` bytes.
     pub fn new(name: &str, records: &Records, max_body: usize) -> Self {
         Self {
             name: name.to_owned(),
@@ -40,7 +40,8 @@ impl Front {
         self.nginx.check(listen(release)?, "--port")
     }
 
-    /// Has the containers at `ports` answer at the address of `release`, and no others. Returns when those are left alone.
+    /// Has the containers at `ports` answer at the address of `release`, and no others. Returns when no request is on
+    /// its way to any other.
     ///
     /// # Errors
     ///

@@ -9,7 +9,8 @@ use anyhow::Result;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::stream::{SelectAll, Stream, StreamExt, once};
 
-use super::containers::{self, Container, Containers};
+use super::container::Container;
+use super::containers::{self, Containers};
 use crate::deploy::{LogLine, LogQuery};
 use crate::problem::Problem;
 

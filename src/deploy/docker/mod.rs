@@ -1,9 +1,10 @@
 //! `docker`: replicas as containers of this machine's engine, behind one nginx that holds the service's address.
 //!
-//! What is wanted stands in a file ([`spec`]), and what there is in the engine alone: containers are told apart by their
-//! labels, so that every command adopts what it finds. Which step comes next is decided in [`plan`], and taken in
+//! What is wanted stands in a file ([`spec`]), and what there is in the engine alone: containers are told apart by
+//! their labels, so that every command adopts what it finds. Which step comes next is decided in [`plan`], and taken in
 //! [`converge`] with [`containers`] and the [`front`].
 
+mod container;
 mod containers;
 mod converge;
 mod front;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use self::containers::{Container, Containers, Identity};
+use self::container::Container;
+use self::containers::{Containers, Identity};
 use self::converge::Patience;
 use self::front::Front;
 use self::plan::State;

@@ -1,6 +1,6 @@
 //! What is done next, as a function of what is wanted and what there is: one step at a time, each of which leaves the
-//! service as able as it was. It knows no engine and no clock, and remembers nothing: whoever stops between two steps, or
-//! in the middle of one, goes on from what is found then.
+//! service as able as it was. It knows no engine and no clock, and remembers nothing: whoever stops between two steps,
+//! or in the middle of one, goes on from what is found then.
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub enum Step {
 
 /// The next step towards the goal; none when all is as wanted.
 ///
-/// A new revision goes ahead with one replica, so that what is broken fails once and harms nothing. Then replicas of other
-/// revisions are replaced one at a time, with one more than wanted while it lasts.
+/// A new revision goes ahead with one replica, so that what is broken fails once and harms nothing. Then replicas of
+/// other revisions are replaced one at a time, with one more than wanted while it lasts.
 pub fn next(goal: Goal, slots: &[Slot]) -> Option<Step> {
     let (current, mut others): (Vec<usize>, Vec<usize>) =
         (0..slots.len()).partition(|&index| slots[index].revision == goal.revision);

@@ -1,5 +1,5 @@
-//! What is wanted, in the target's folder: the release, and the one that serves again when it fails. What there is stands
-//! in no file: the engine is asked for it.
+//! What is wanted, in the target's folder: the release, and the one that serves again when it fails. What there is
+//! stands in no file: the engine is asked for it.
 
 use std::path::PathBuf;
 
