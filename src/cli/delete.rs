@@ -40,11 +40,14 @@ pub fn run(args: &Args, context: &Context) -> Result<DeleteReport> {
     let name = project.config.name.clone();
     if !args.yes {
         let question = match target.status() {
-            Ok(service) => format!(
-                "delete `{name}`, {} replicas at {}?",
-                service.replicas.ready,
-                service.address.as_deref().unwrap_or("no address")
-            ),
+            Ok(service) => {
+                let place = match (&service.address, &service.namespace) {
+                    (Some(address), _) => format!("at {address}"),
+                    (None, Some(namespace)) => format!("in namespace `{namespace}`"),
+                    (None, None) => "at no address".to_owned(),
+                };
+                format!("delete `{name}`, {} replicas {place}?", service.replicas.ready)
+            }
             Err(_) => format!("delete `{name}`?"),
         };
         match context.output.confirm(&question) {

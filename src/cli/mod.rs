@@ -48,6 +48,8 @@ use output::Output;
 
 /// Parses the command line, runs the command, prints its report or its error, and gives the exit code.
 pub fn main() -> ExitCode {
+    // For all clients of TLS. Where a second backend is linked by some crate, the choice would otherwise be a panic.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match command()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches))

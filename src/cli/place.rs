@@ -14,21 +14,23 @@ use crate::deploy::local::Local;
 use crate::project::{Project, TargetKind};
 use crate::serve::Settings;
 
+/// What the flags below stand under in a help text.
+const HEADING: &str = "Where";
+
 /// Flags that say where a service is.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Where")]
 pub struct Place {
     /// Where the service runs [default: `deploy.target`]
-    #[arg(long, value_enum, env = "EMBERLINE_TARGET")]
+    #[arg(long, value_enum, help_heading = HEADING, env = "EMBERLINE_TARGET")]
     pub target: Option<TargetName>,
     /// Kubernetes: namespace [default: `deploy.namespace`, or that of the context]
-    #[arg(short, long, env = "EMBERLINE_NAMESPACE")]
+    #[arg(short, long, help_heading = HEADING, env = "EMBERLINE_NAMESPACE")]
     pub namespace: Option<String>,
     /// Kubernetes: context of the kubeconfig [default: `deploy.context`, or its current one]
-    #[arg(long, env = "EMBERLINE_CONTEXT")]
+    #[arg(long, help_heading = HEADING, env = "EMBERLINE_CONTEXT")]
     pub context: Option<String>,
     /// Kubernetes: the kubeconfig [default: what KUBECONFIG names, or ~/.kube/config]
-    #[arg(long, value_name = "FILE", env = "EMBERLINE_KUBECONFIG")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING, env = "EMBERLINE_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
 }
 

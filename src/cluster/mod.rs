@@ -70,8 +70,6 @@ impl Cluster {
     ///
     /// A [`Problem`] with a hint when there is no kubeconfig, no such context, or something is wrong with either.
     pub fn connect(access: &Access) -> Result<Self> {
-        // The two backends that are linked would otherwise leave the choice to chance.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()

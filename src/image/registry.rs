@@ -157,8 +157,6 @@ impl Image {
                 .into());
             }
         };
-        // The two backends that are linked would otherwise leave the choice to chance.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
