@@ -10,6 +10,7 @@ mod tool;
 
 mod adopting;
 mod containers;
+mod engine;
 mod failing;
 mod rolling;
 mod setup;
