@@ -247,10 +247,31 @@ fn one_change_at_a_time_and_a_client_that_was_killed_blocks_nobody() {
         service.ok(&["status"])["phase"] == "ready"
     });
     assert_eq!(service.ok(&["history"])["revisions"][1]["outcome"], "deployed");
-    wait("the lock ends", || {
-        let back = service.run(&["rollback"]);
-        assert!(matches!(back.code, Some(0 | 6)), "{}", back.stderr);
-        back.code == Some(0)
+    // It is what the next one that fails goes back to, though no client has seen it arrive.
+    wait("the lock of the dead client ends", || {
+        let arguments = [
+            "deploy",
+            "--allow-ungated",
+            "--bundle",
+            &first,
+            "--image",
+            "emberline.test/absent:1",
+        ];
+        let failed = service.run(&[&arguments[..], &["--replicas", "2"]].concat());
+        assert!(matches!(failed.code, Some(4 | 6)), "{}", failed.stderr);
+        failed.code == Some(4)
     });
-    assert_eq!(service.ok(&["status"])["version"], *first);
+    assert_eq!(service.ok(&["status"])["version"], *second);
+
+    // Nor is anything lost with the history.
+    let gone = service.namespace.kubectl(&["delete", "configmap", "digits-history"]);
+    assert!(gone.status.success());
+    let arguments = ["deploy", "--allow-ungated", "--bundle", &first, "--replicas", "2"];
+    service
+        .run(&[&arguments[..], &["--image", "emberline.test/absent:1"]].concat())
+        .code(4);
+    assert_eq!(service.ok(&["status"])["version"], *second);
+    service.deploy(&first, &["--replicas", "2"]);
+    service.deploy(&second, &["--replicas", "2"]);
+    assert_eq!(service.ok(&["rollback"])["version"], *first);
 }

@@ -19,7 +19,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service as ClusterService, ServiceAccount};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use self::converge::Wait;
@@ -371,14 +371,20 @@ impl Target for Kubernetes {
         let wanted = self.render(request)?;
         let autoscale = self.autoscale()?;
         let running = Rollout::observe(&self.cluster, &self.names.deployment())?;
-        let before = running.as_ref().map(Rollout::desired);
+        if let Some(running) = &running {
+            settle(&mut history, running)?;
+        }
+        let former = former(&history, running.as_ref(), autoscale.is_some());
         let same = history
             .current()
             .filter(|record| running.is_some() && template(&record.deployment) == template(&wanted.deployment));
-        let (revision, former) = match (same, before) {
-            (Some(record), Some(before)) => (record.revision.revision, Former::Same(before)),
-            (_, before) => {
-                let former = former(&history, before, autoscale.is_some());
+        let (revision, former) = match (same, &running) {
+            (Some(record), Some(running)) if record.revision.outcome == Outcome::Deployed => {
+                (record.revision.revision, Former::Same(running.desired()))
+            }
+            // On its way already, though nobody waits for it any more.
+            (Some(record), Some(_)) => (record.revision.revision, former),
+            _ => {
                 let revision = history.begin(request.source.clone(), None, wanted.deployment.clone())?;
                 (revision, former)
             }
@@ -437,7 +443,8 @@ impl Target for Kubernetes {
         let rollout = self.observe()?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline rollback")?;
         let mut history = History::read(&self.cluster, &self.names)?;
-        let revisions = self.settled(&history, &rollout);
+        settle(&mut history, &rollout)?;
+        let revisions = history.revisions();
         let serving = history.current().map_or(0, |record| record.revision.revision);
         let found = records::target(&revisions, serving, to)?.revision;
         let record = history
@@ -453,7 +460,7 @@ impl Target for Kubernetes {
             None => Some(rollout.desired()),
         };
         set_replicas(&mut deployment, replicas);
-        let former = former(&history, Some(rollout.desired()), replicas.is_none());
+        let former = former(&history, Some(&rollout), replicas.is_none());
         let source: ReleaseSource = revision.source;
         let number = history.begin(source, Some(revision.revision), deployment.clone())?;
         let change = Change {
@@ -477,7 +484,17 @@ impl Target for Kubernetes {
             return Err(self.nothing_deployed());
         }
         match Rollout::observe(&self.cluster, &self.names.deployment())? {
-            Some(rollout) => Ok(self.settled(&history, &rollout)),
+            Some(rollout) => {
+                let mut revisions = history.revisions();
+                let arrived = has_arrived(&history, &rollout);
+                for revision in revisions
+                    .iter_mut()
+                    .filter(|revision| Some(revision.revision) == arrived)
+                {
+                    revision.outcome = Outcome::Deployed;
+                }
+                Ok(revisions)
+            }
             None => Ok(history.revisions()),
         }
     }
@@ -524,40 +541,52 @@ impl Target for Kubernetes {
     }
 }
 
-impl Kubernetes {
-    /// The revisions, with the outcome that the newest has come to since nobody waits for it any more.
-    fn settled(&self, history: &History, rollout: &Rollout) -> Vec<Revision> {
-        let mut revisions = history.revisions();
-        if let (Some(newest), Some(record)) = (revisions.last_mut(), history.newest())
-            && newest.outcome == Outcome::Progressing
-            && rollout.is_complete()
-            && self.serves(rollout, record)
-        {
-            newest.outcome = Outcome::Deployed;
-        }
-        revisions
-    }
+/// Whether the newest revision has arrived, though nobody has waited for it.
+fn has_arrived(history: &History, rollout: &Rollout) -> Option<u64> {
+    let image = |deployment: &Deployment| {
+        template(deployment).and_then(|template| template.spec.as_ref()?.containers.first()?.image.clone())
+    };
+    let newest = history.newest()?;
+    let arrived = newest.revision.outcome == Outcome::Progressing
+        && rollout.is_complete()
+        && image(&rollout.deployment) == image(&newest.deployment);
+    arrived.then_some(newest.revision.revision)
+}
 
-    /// Whether the image of a record is what the Deployment runs.
-    #[allow(clippy::unused_self)]
-    fn serves(&self, rollout: &Rollout, record: &Record) -> bool {
-        let image = |deployment: &Deployment| {
-            template(deployment).and_then(|template| template.spec.as_ref()?.containers.first()?.image.clone())
-        };
-        image(&rollout.deployment) == image(&record.deployment)
+/// Notes that it has.
+fn settle(history: &mut History, rollout: &Rollout) -> Result<()> {
+    match has_arrived(history, rollout) {
+        Some(revision) => history.end(revision, Outcome::Deployed, None),
+        None => Ok(()),
     }
 }
 
-/// What a revision that does not arrive is replaced by.
-fn former(history: &History, before: Option<usize>, autoscaled: bool) -> Former {
-    match (history.arrived(), before) {
-        (Some(record), Some(before)) => {
-            let mut deployment = record.deployment.clone();
-            // As many as now; an autoscaler, if there is one, knows better.
-            set_replicas(&mut deployment, (!autoscaled).then_some(before));
-            Former::Other(Box::new(deployment))
-        }
-        _ => Former::Nothing,
+/// What a revision that does not arrive is replaced by: the newest that has, or else what runs, whoever has brought it
+/// there; with as many replicas as now, unless an autoscaler knows better.
+fn former(history: &History, running: Option<&Rollout>, autoscaled: bool) -> Former {
+    let Some(running) = running else {
+        return Former::Nothing;
+    };
+    let mut deployment = match history.arrived() {
+        Some(record) => record.deployment.clone(),
+        None if running.is_complete() => applied(&running.deployment),
+        None => return Former::Nothing,
+    };
+    set_replicas(&mut deployment, (!autoscaled).then(|| running.desired()));
+    Former::Other(Box::new(deployment))
+}
+
+/// A Deployment as it was found, without what the cluster keeps for itself.
+fn applied(found: &Deployment) -> Deployment {
+    Deployment {
+        metadata: ObjectMeta {
+            name: found.metadata.name.clone(),
+            namespace: found.metadata.namespace.clone(),
+            labels: found.metadata.labels.clone(),
+            ..ObjectMeta::default()
+        },
+        spec: found.spec.clone(),
+        status: None,
     }
 }
 
