@@ -121,6 +121,10 @@ impl Output {
             Format::Text => report.text(),
             Format::Json => serde_json::to_string_pretty(report)?,
         };
+        // No lines of a log are no line, and not an empty one.
+        if text.is_empty() {
+            return Ok(());
+        }
         self.stdout(&text).map(|_| ())
     }
 

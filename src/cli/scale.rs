@@ -12,6 +12,9 @@ use super::error::Failure;
 use super::place::Place;
 use crate::deploy::Autoscale;
 
+/// The share of `deploy.cpu` that replicas should use when nobody says another one, in percent.
+const CPU: u32 = 70;
+
 /// Change the number of replicas
 ///
 /// A number stays until the next `deploy`, which takes it from `deploy.replicas` or `--replicas`. With `--autoscale` the
@@ -27,14 +30,15 @@ pub struct Args {
     /// Where it runs
     #[command(flatten)]
     pub place: Place,
-    /// Processes that answer
+    /// Replicas that answer
     #[arg(long, env = "EMBERLINE_REPLICAS", required_unless_present = "autoscale")]
     pub replicas: Option<usize>,
     /// Kubernetes: fewest and most replicas, between which their number follows the load
     #[arg(long, value_name = "MIN..MAX", value_parser = range, conflicts_with = "replicas", env = "EMBERLINE_AUTOSCALE")]
     pub autoscale: Option<(u32, u32)>,
     /// With --autoscale: processor time that replicas should use on average, in percent of `deploy.cpu`
-    #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u32).range(1..=1000), env = "EMBERLINE_CPU")]
+    #[arg(long, value_name = "PERCENT", default_value_t = CPU, requires = "autoscale", env = "EMBERLINE_CPU")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub cpu: u32,
     /// How long all of it may take
     #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]

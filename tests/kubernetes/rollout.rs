@@ -183,6 +183,10 @@ fn the_number_of_replicas_follows_the_load_when_it_is_told_to() {
         .says(&["follows the load", "emberline scale --replicas N"]);
     load.finish();
 
+    service
+        .run(&["scale", "--replicas", "1", "--cpu", "50"])
+        .code(2)
+        .says(&["--autoscale <MIN..MAX>"]);
     let fixed = service.ok(&["scale", "--replicas", "1"]);
     assert_eq!((numbers(&fixed), &fixed["autoscale"]), ((1, 1), &Value::Null));
     assert!(
