@@ -52,6 +52,20 @@ impl Context {
         }
     }
 
+    /// Has the first Ctrl-C (or SIGTERM) end the process with code 130, for work that goes on until then.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the handler.
+    pub fn end_at_interrupt() -> Result<()> {
+        let armed = Arc::new(AtomicBool::new(true));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&armed))
+                .context("cannot watch for Ctrl-C")?;
+        }
+        Ok(())
+    }
+
     /// A flag that the first Ctrl-C (or SIGTERM) raises, for work that ends cleanly; the second one ends the process
     /// with code 130. Commands that do not ask for it are ended by the first.
     ///

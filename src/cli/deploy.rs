@@ -14,13 +14,14 @@ use serde::Serialize;
 
 use super::duration::duration;
 use super::error::Failure;
-use super::output::{Output, ProgressMode, Report, columns, table, yaml};
+use super::output::{Output, ProgressMode, Report, columns, short, table, yaml};
 use super::place::Place;
 use super::{Context, package};
 use crate::bundle::{Evaluation, Store, Verdict, require_pass};
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::kubernetes::{Kubernetes, Manifests};
 use crate::deploy::{Autoscale, Events, Request, Service};
+use crate::image::Reference;
 use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
 
@@ -167,14 +168,17 @@ fn request(args: &Args, project: &Project, kind: TargetKind, context: &Context) 
     };
     if verdict != Some(Verdict::Pass) {
         context.output.warn(&format!(
-            "the gate of bundle `{}` has not passed; deployed as you ask",
+            "the gate of bundle `{}` has not passed; going on as you ask",
             bundle.version()
         ));
     }
     let mut source = ReleaseSource::new(&bundle, verdict);
     if kind != TargetKind::Local {
         source.image = Some(match &args.image {
-            Some(image) => image.clone(),
+            Some(image) => {
+                Reference::check(image)?;
+                image.clone()
+            }
             None => package::reference(project, None, bundle.version())?.to_string(),
         });
     }
@@ -363,7 +367,7 @@ impl ServiceReport {
                 instance.revision.to_string(),
                 match &instance.waiting {
                     _ if instance.ready => "yes".to_owned(),
-                    Some(reason) => format!("no: {reason}"),
+                    Some(reason) => format!("no: {}", short(reason, 60)),
                     None => "no".to_owned(),
                 },
                 instance.restarts.to_string(),

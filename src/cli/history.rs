@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::output::{Report, columns};
+use super::output::{Report, columns, short};
 use super::place::Place;
 use crate::bundle::Verdict;
 use crate::deploy::history::{Revision, utc};
@@ -56,7 +56,7 @@ impl Report for HistoryReport {
                 outcome = format!("{outcome}, rollback to {to}");
             }
             if let Some(reason) = &revision.reason {
-                outcome = format!("{outcome}: {reason}");
+                outcome = format!("{outcome}: {}", short(reason, 100));
             }
             vec![
                 revision.revision.to_string(),

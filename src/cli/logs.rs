@@ -48,6 +48,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         prefix: args.replica.is_none(),
         lines: Vec::new(),
     };
+    if args.follow {
+        Context::end_at_interrupt()?;
+    }
     let mut printed = Ok(ControlFlow::Continue(()));
     args.place.target(&project)?.logs(&query, &mut |line| {
         if args.follow {

@@ -234,6 +234,16 @@ impl Output {
     }
 }
 
+/// A text for a cell of a table: its first `most` letters. The whole of it is in the JSON.
+pub fn short(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(most).collect();
+    short.push('…');
+    short
+}
+
 /// Documents of YAML, for `kubectl apply -f -`.
 pub fn yaml(objects: &[serde_json::Value]) -> String {
     let documents: Vec<String> = objects

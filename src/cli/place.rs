@@ -11,6 +11,7 @@ use crate::deploy::Target;
 use crate::deploy::docker::Docker;
 use crate::deploy::kubernetes::Kubernetes;
 use crate::deploy::local::Local;
+use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
 use crate::serve::Settings;
 
@@ -77,6 +78,12 @@ impl Place {
             ))
             .into());
         }
+        let namespace = self.namespace.as_ref().or(project.config.deploy.namespace.as_ref());
+        if let Some(namespace) = namespace.filter(|namespace| !is_label(namespace)) {
+            return Err(Problem::new(format!("`{namespace}` is no name of a namespace"))
+                .hint("it takes up to 63 lower-case letters, digits and dashes between them")
+                .into());
+        }
         Ok(kind)
     }
 
@@ -111,4 +118,13 @@ impl Place {
             kubeconfig: self.kubeconfig.clone(),
         }
     }
+}
+
+/// Whether a name is a label of DNS, as the names of namespaces are.
+fn is_label(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [name.bytes().next(), name.bytes().last()];
+    name.len() <= 63
+        && ends.iter().all(|end| end.is_some_and(letter))
+        && name.bytes().all(|byte| letter(byte) || byte == b'-')
 }

@@ -4,6 +4,7 @@ mod apply;
 mod refusal;
 pub mod rollout;
 
+use std::env;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -177,7 +178,7 @@ impl Cluster {
 async fn configuration(access: &Access) -> Result<(Config, Option<String>)> {
     let found = match &access.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
+        None => read_all(),
     };
     let kubeconfig = match found {
         Ok(kubeconfig) => kubeconfig,
@@ -201,8 +202,34 @@ async fn configuration(access: &Access) -> Result<(Config, Option<String>)> {
     Ok((config, context))
 }
 
+/// What `KUBECONFIG` names, of which some need not be there when there are several, or `~/.kube/config`.
+fn read_all() -> Result<Kubeconfig, KubeconfigError> {
+    let several = env::var_os("KUBECONFIG").unwrap_or_default();
+    let several: Vec<PathBuf> = env::split_paths(&several).collect();
+    let there: Vec<&PathBuf> = several.iter().filter(|path| path.is_file()).collect();
+    if several.len() < 2 || there.is_empty() {
+        return Kubeconfig::read();
+    }
+    there.into_iter().try_fold(Kubeconfig::default(), |all, path| {
+        all.merge(Kubeconfig::read_from(path)?)
+    })
+}
+
 fn unreadable(error: &KubeconfigError) -> Problem {
-    Problem::new(format!("there is no cluster to deploy to: {}", told(error)))
+    let reason = match error {
+        KubeconfigError::ReadConfig(cause, path) => format!("cannot read `{}`: {cause}", path.display()),
+        // The text of such an error shows the lines around the mistake, and a line may be a secret.
+        KubeconfigError::Parse(mistake) => match mistake.location() {
+            Some(place) => format!(
+                "the kubeconfig is no YAML of its kind, at line {}, column {}",
+                place.line(),
+                place.column()
+            ),
+            None => "the kubeconfig is no YAML of its kind".to_owned(),
+        },
+        error => told(error),
+    };
+    Problem::new(format!("there is no cluster to work with: {reason}"))
         .hint("name a kubeconfig with --kubeconfig or KUBECONFIG; without either it is ~/.kube/config")
 }
 
@@ -213,6 +240,10 @@ fn unusable(error: &KubeconfigError, contexts: &[String]) -> Problem {
     };
     match error {
         KubeconfigError::LoadContext(name) => Problem::new(format!("there is no context `{name}`")).hint(known),
+        KubeconfigError::CurrentContextNotSet if contexts.is_empty() => {
+            Problem::new("there is no cluster to work with: the kubeconfig has no context")
+                .hint("name another one with --kubeconfig or KUBECONFIG")
+        }
         KubeconfigError::CurrentContextNotSet => {
             Problem::new("the kubeconfig has no current context").hint(format!("choose one with --context; {known}"))
         }

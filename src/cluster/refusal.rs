@@ -43,6 +43,12 @@ pub fn refusal(error: &Error, doing: &str, cluster: &Cluster) -> anyhow::Error {
                 _ => problem,
             }
         }
+        Error::HyperError(_) | Error::Service(_) if innermost(error).contains("certificate") => Problem::new(format!(
+            "cannot {doing}: {} shows a certificate that the kubeconfig does not trust: {}",
+            cluster.server,
+            innermost(error)
+        ))
+        .hint("the address or `certificate-authority-data` in the kubeconfig belongs to another cluster"),
         Error::HyperError(_) | Error::Service(_) => {
             let from = match cluster.context() {
                 Some(context) => format!(" (context `{context}`)"),

@@ -4,15 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
 use kube::ResourceExt;
 use kube::api::LogParams;
 
 use super::Cluster;
 use crate::problem::Problem;
 
-/// The annotation by which Kubernetes numbers the templates of a Deployment.
-const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The label by which it tells the pods of one template from those of another.
 const TEMPLATE: &str = "pod-template-hash";
 /// Between two looks.
@@ -72,10 +70,10 @@ impl Rollout {
             .and_then(|spec| spec.selector.match_labels.clone());
         let labels = labels.unwrap_or_default();
         let sets: Vec<ReplicaSet> = cluster.list(&labels)?;
-        let newest = deployment.annotations().get(REVISION);
+        let wanted = deployment.spec.as_ref().map(|spec| &spec.template);
         let template = sets
             .iter()
-            .find(|set| newest.is_some() && set.annotations().get(REVISION) == newest)
+            .find(|set| wanted.is_some() && pod_template(set).as_ref() == wanted)
             .and_then(|set| set.labels().get(TEMPLATE).cloned());
         let mut pods: Vec<Pod> = cluster.list(&labels)?;
         pods.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
@@ -124,9 +122,9 @@ impl Rollout {
         seen >= self.deployment.metadata.generation
     }
 
-    /// Whether a pod is of the newest template; none is before the cluster has looked at that.
+    /// Whether a pod is of the newest template.
     pub fn is_new(&self, pod: &Pod) -> bool {
-        self.is_seen() && self.template.is_some() && pod.labels().get(TEMPLATE) == self.template.as_ref()
+        self.template.is_some() && pod.labels().get(TEMPLATE) == self.template.as_ref()
     }
 
     /// What keeps the newest template from arriving: the most hopeless first.
@@ -209,6 +207,15 @@ pub fn arrive(
             _ => std::thread::sleep(POLL),
         }
     }
+}
+
+/// The template of a `ReplicaSet`'s pods as it was asked for, without the label that tells it from others.
+fn pod_template(set: &ReplicaSet) -> Option<PodTemplateSpec> {
+    let mut template = set.spec.as_ref()?.template.clone()?;
+    if let Some(labels) = template.metadata.as_mut().and_then(|metadata| metadata.labels.as_mut()) {
+        labels.remove(TEMPLATE);
+    }
+    Some(template)
 }
 
 impl Cause {

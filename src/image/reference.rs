@@ -59,6 +59,43 @@ impl Reference {
         })
     }
 
+    /// Checks a reference that somebody has written: a repository with a tag, a digest, or both.
+    ///
+    /// # Errors
+    ///
+    /// When no registry would take it.
+    pub fn check(text: &str) -> Result<(), Problem> {
+        let wrong = || {
+            Problem::new(format!("`{text}` is no reference of an image"))
+                .hint("`digits:0123456789ab` and `registry.example.com/team/digits@sha256:...` are")
+        };
+        let (named, digest) = match text.split_once('@') {
+            Some((named, digest)) => (named, Some(digest)),
+            None => (text, None),
+        };
+        // A colon after the last slash begins the tag; one before belongs to a registry's port.
+        let (repository, tag) = match named.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ => (named, None),
+        };
+        let good_tag = tag.is_none_or(|tag| {
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            (1..=128).contains(&tag.len())
+                && tag.bytes().next().is_some_and(letter)
+                && tag.bytes().all(|byte| letter(byte) || byte == b'.' || byte == b'-')
+        });
+        let good_digest = digest.is_none_or(|digest| {
+            digest
+                .strip_prefix("sha256:")
+                .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        });
+        if good_tag && good_digest && Self::new(repository, "tag").is_ok() {
+            Ok(())
+        } else {
+            Err(wrong())
+        }
+    }
+
     /// The reference with the registry that container engines add in their heads.
     pub fn canonical(&self) -> String {
         match split(&self.repository) {
@@ -120,6 +157,34 @@ mod tests {
             assert_eq!(reference.registry(), registry);
             assert_eq!(reference.canonical(), canonical);
             assert_eq!(reference.to_string(), format!("{repository}:v"));
+        }
+    }
+
+    #[test]
+    fn what_somebody_writes_is_checked() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for good in [
+            "digits",
+            "digits:v1",
+            "localhost:5000/digits",
+            "localhost:5000/a/b:1.0-rc_1",
+            &format!("digits@{digest}"),
+            &format!("host.example.com/digits:v@{digest}"),
+        ] {
+            assert!(Reference::check(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "Not Valid",
+            "digits:",
+            "digits:a b",
+            "digits:-a",
+            "digits@sha256:12",
+            "BAD:::1",
+            ":v",
+            "a@b@c",
+        ] {
+            assert!(Reference::check(bad).is_err(), "{bad}");
         }
     }
 

@@ -60,6 +60,16 @@ fn a_version_that_never_gets_ready_is_taken_back_and_says_why() {
         (&json!(good), &json!("rolled_back"))
     );
     let reason = status["trouble"]["reason"].as_str().expect("a reason");
+    // The pods are those of the first revision, whatever was tried with its version since.
+    for instance in status["instances"].as_array().expect("instances") {
+        assert_eq!(
+            (&instance["revision"], &instance["ready"]),
+            (&json!(1), &json!(true)),
+            "{instance}"
+        );
+    }
+    // A change that works is told as one, though one before it has failed.
+    assert_eq!(service.ok(&["scale", "--replicas", "2"])["phase"], "ready");
     assert!(reason.contains("fits on no node"), "{reason}");
     let outcomes: Vec<Value> = service.ok(&["history"])["revisions"]
         .as_array()
@@ -122,7 +132,7 @@ fn a_place_that_is_none_is_told_before_anything_is_changed() {
         "hint: `kubectl --context local create namespace absent`",
     ]);
     deploy(&["--kubeconfig", "absent.yaml"]).says(&[
-        "there is no cluster to deploy to",
+        "there is no cluster to work with",
         "absent.yaml",
         "hint: name a kubeconfig",
     ]);
@@ -136,7 +146,25 @@ fn a_place_that_is_none_is_told_before_anything_is_changed() {
     without.env_remove("KUBECONFIG").env("HOME", service.path());
     ran(&mut without)
         .code(1)
-        .says(&["there is no cluster to deploy to", "hint: name a kubeconfig"]);
+        .says(&["there is no cluster to work with", "hint: name a kubeconfig"]);
+    // A line of a kubeconfig may be a secret, also where it is no YAML.
+    let leak = service.path().join("leak");
+    std::fs::write(
+        &leak,
+        "apiVersion: v1\nkind: Config\nusers: [{name: a, user: {token: sup3rs3cret}]\n",
+    )
+    .expect("written");
+    let said =
+        deploy(&["--kubeconfig", leak.to_str().expect("a path")]).says(&["the kubeconfig is no YAML of its kind"]);
+    assert!(!said.stderr.contains("sup3rs3cret"), "{}", said.stderr);
+
+    // What nobody needs a cluster to see.
+    deploy(&["-n", "Bad_NS"]).says(&["`Bad_NS` is no name of a namespace", "hint: it takes up to 63"]);
+    deploy(&["--image", "Not Valid", "--dry-run", "client"])
+        .says(&["`Not Valid` is no reference of an image", "hint:"]);
+    for replicas in ["0", "100000"] {
+        deploy(&["--replicas", replicas, "--dry-run", "client"]).says(&["replicas: a service has 1 to 1000 of them"]);
+    }
     service
         .run(&["status", "--target", "local", "-n", "models"])
         .code(2)
@@ -217,10 +245,10 @@ fn one_change_at_a_time_and_a_client_that_was_killed_blocks_nobody() {
     )
     .expect("text");
     service.namespace.create(&lease(now.trim()));
-    service
-        .run(&["scale", "--replicas", "2"])
-        .code(6)
-        .says(&["another deploy holds the lock of `digits` (someone@elsewhere, emberline deploy, process 7)"]);
+    service.run(&["scale", "--replicas", "2"]).code(6).says(&[
+        "another deploy holds the lock of `digits` (someone@elsewhere, emberline deploy, process 7)",
+        "hint: try again; a lock whose client has died ends by itself after 30 s",
+    ]);
     assert!(
         service
             .namespace
@@ -266,6 +294,12 @@ fn one_change_at_a_time_and_a_client_that_was_killed_blocks_nobody() {
     // Nor is anything lost with the history.
     let gone = service.namespace.kubectl(&["delete", "configmap", "digits-history"]);
     assert!(gone.status.success());
+    for arguments in [&["history"][..], &["rollback"]] {
+        service
+            .run(arguments)
+            .code(1)
+            .says(&["its history is gone", "hint: the next `emberline deploy`"]);
+    }
     let arguments = ["deploy", "--allow-ungated", "--bundle", &first, "--replicas", "2"];
     service
         .run(&[&arguments[..], &["--image", "emberline.test/absent:1"]].concat())

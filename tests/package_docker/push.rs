@@ -187,7 +187,7 @@ fn ship_warns_of_an_image_that_a_cluster_cannot_pull() {
         .says(&[
             "warning: `quick:VERSION` names no registry",
             "the cluster must have it already",
-            "there is no cluster to deploy to",
+            "there is no cluster to work with",
         ]);
     assert!(!trained::bundles(folder.path()).exists());
 }

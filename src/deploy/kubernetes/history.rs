@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
 use kube::api::ObjectMeta;
@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::manifests::{MANAGED, Names};
 use crate::cluster::{Cluster, Write};
 use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision};
+use crate::problem::Problem;
+
+/// How the keys of the records begin; their numbers follow.
+const KEY: &str = "revision-";
 
 /// A revision, and what was applied for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,10 +43,22 @@ impl<'a> History<'a> {
         let found: Option<ConfigMap> = cluster.get(&names.history())?;
         cluster.check_ours(found.as_ref(), MANAGED)?;
         let mut records = Vec::new();
-        for (key, text) in found.and_then(|map| map.data).unwrap_or_default() {
-            let record: Record = serde_json::from_str(&text)
+        let data = found.and_then(|map| map.data).unwrap_or_default();
+        // What others have put beside the records is none of ours.
+        for (key, text) in data.iter().filter(|(key, _)| key.starts_with(KEY)) {
+            let record: Record = serde_json::from_str(text)
                 .and_then(serde_json::from_value::<Record>)
-                .with_context(|| format!("ConfigMap `{}`: `{key}` is no record of a revision", names.history()))?;
+                .map_err(|error| {
+                    Problem::new(format!(
+                        "ConfigMap `{}`: `{key}` is no record of a revision: {error}",
+                        names.history()
+                    ))
+                    .hint(format!(
+                        "`kubectl delete configmap {} -n {}` forgets the history, and nothing else",
+                        names.history(),
+                        cluster.namespace()
+                    ))
+                })?;
             records.push(record);
         }
         records.sort_by_key(|record| record.revision.revision);
@@ -82,12 +98,12 @@ impl<'a> History<'a> {
         self.records.iter().find(|record| record.revision.revision == revision)
     }
 
-    /// The newest revision that has the version, no newer than the current one.
-    pub fn of_version(&self, version: &str) -> Option<u64> {
-        let found = self
-            .records
-            .iter()
-            .rfind(|record| record.revision.source.version == version);
+    /// The newest revision before `revision` that has arrived with the version.
+    pub fn before(&self, revision: u64, version: &str) -> Option<u64> {
+        let found = self.records.iter().rfind(|record| {
+            let told = &record.revision;
+            told.revision < revision && told.outcome == Outcome::Deployed && told.source.version == version
+        });
         found.map(|record| record.revision.revision)
     }
 
@@ -138,7 +154,7 @@ impl<'a> History<'a> {
         let mut data = BTreeMap::new();
         for record in &self.records {
             data.insert(
-                format!("revision-{}", record.revision.revision),
+                format!("{KEY}{}", record.revision.revision),
                 serde_json::to_value(record)?.to_string(),
             );
         }

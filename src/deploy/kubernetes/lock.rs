@@ -13,6 +13,7 @@ use super::manifests::Names;
 use crate::cluster::Cluster;
 use crate::deploy::DeployError;
 use crate::deploy::history::who;
+use crate::problem::Problem;
 
 /// How long a client may be silent before it counts as dead.
 const LIFE: i32 = 30;
@@ -37,13 +38,18 @@ impl<'a> Lock<'a> {
     pub fn take(cluster: &'a Cluster, names: &Names, what: &str) -> Result<Self> {
         let name = names.lock();
         let holder = format!("{}, {what}, process {}", who(), std::process::id());
-        let locked = |by: &str| DeployError::Locked {
-            name: names.name().to_owned(),
-            holder: format!(" ({by})"),
+        let locked = |by: &str| {
+            let hint = format!("try again; a lock whose client has died ends by itself after {LIFE} s");
+            anyhow::Error::from(Problem::new(format!("it is the Lease `{}`", names.lock())).hint(hint)).context(
+                DeployError::Locked {
+                    name: names.name().to_owned(),
+                    holder: format!(" ({by})"),
+                },
+            )
         };
         let found: Option<Lease> = cluster.get(&name)?;
         if let Some(holder) = found.as_ref().and_then(living_holder) {
-            return Err(locked(&holder).into());
+            return Err(locked(&holder));
         }
         let now = MicroTime(Timestamp::now());
         let lease = Lease {

@@ -112,6 +112,7 @@ impl Manifests {
     ///
     /// A template that is wrong.
     pub fn render(project: &Project, request: &Request, namespace: Option<&str>) -> Result<Self> {
+        super::check_number(request.replicas)?;
         let config = &project.config.deploy;
         let names = Names::new(&project.config.name);
         let source = &request.source;

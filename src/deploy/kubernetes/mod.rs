@@ -36,6 +36,8 @@ use crate::deploy::{
 use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
 
+/// Replicas that one service may have: more are a slip of the finger, which would fill a cluster.
+const MOST_REPLICAS: usize = 1000;
 /// Between two looks at what goes.
 const POLL: Duration = Duration::from_millis(500);
 /// How long pods may take to go: what they are given, and a margin.
@@ -102,7 +104,20 @@ impl Kubernetes {
             self.names.name(),
             self.cluster.namespace()
         ))
-        .hint("`emberline deploy --target kubernetes` serves the newest bundle there")
+        .hint(format!(
+            "`emberline deploy --target kubernetes -n {}` serves the newest bundle there",
+            self.cluster.namespace()
+        ))
+        .into()
+    }
+
+    fn no_history(&self) -> anyhow::Error {
+        Problem::new(format!(
+            "`{}` is deployed, and its history is gone: there is no ConfigMap `{}`",
+            self.names.name(),
+            self.names.history()
+        ))
+        .hint("the next `emberline deploy` begins another one")
         .into()
     }
 
@@ -151,7 +166,7 @@ impl Kubernetes {
                 revision: if rollout.is_new(pod) {
                     revision
                 } else {
-                    history.of_version(&version).unwrap_or_default()
+                    history.before(revision, &version).unwrap_or_default()
                 },
                 version,
                 ready: rollout::is_ready(pod),
@@ -233,11 +248,11 @@ impl Kubernetes {
             timeout,
             events,
         };
-        let told = wait.arrive(revision, |rollout| self.service(rollout, history, autoscale))?;
+        let told = wait.arrive(revision, |rollout| changed(self.service(rollout, history, autoscale)))?;
         let trouble = match told {
             Ok(rollout) => {
                 history.end(revision, Outcome::Deployed, None)?;
-                return Ok(self.service(&rollout, history, autoscale));
+                return Ok(changed(self.service(&rollout, history, autoscale)));
             }
             Err(trouble) => trouble,
         };
@@ -308,8 +323,8 @@ impl Kubernetes {
             timeout,
             events,
         };
-        match wait.arrive(revision, |rollout| self.service(rollout, &history, autoscale))? {
-            Ok(rollout) => Ok(self.service(&rollout, &history, autoscale)),
+        match wait.arrive(revision, |rollout| changed(self.service(rollout, &history, autoscale)))? {
+            Ok(rollout) => Ok(changed(self.service(&rollout, &history, autoscale))),
             Err(trouble) => {
                 self.set_scale(before)?;
                 Err(explained(Some(&trouble), |reason| {
@@ -319,14 +334,24 @@ impl Kubernetes {
         }
     }
 
-    /// Waits until the autoscaler knows how much its pods do.
-    fn autoscaler_works(&self, lock: &Lock, timeout: Duration, events: &dyn Events) -> Result<Option<String>> {
+    /// Waits until the autoscaler knows how much its pods do, and has brought their number into its range; says why not, when
+    /// that takes too long.
+    fn autoscaler_works(
+        &self,
+        autoscale: Autoscale,
+        lock: &Lock,
+        timeout: Duration,
+        events: &dyn Events,
+    ) -> Result<Option<String>> {
         let deadline = Instant::now() + timeout;
         loop {
             let found: Option<HorizontalPodAutoscaler> = self.cluster.get(&self.names.autoscaler())?;
             let conditions = found.and_then(|found| found.status?.conditions).unwrap_or_default();
             let active = conditions.iter().find(|condition| condition.type_ == "ScalingActive");
-            if active.is_some_and(|active| active.status == "True") {
+            let rollout = self.observe()?;
+            if active.is_some_and(|active| active.status == "True")
+                && (autoscale.min as usize..=autoscale.max as usize).contains(&rollout.desired())
+            {
                 return Ok(None);
             }
             if Instant::now() > deadline {
@@ -362,6 +387,7 @@ enum Former {
 
 impl Target for Kubernetes {
     fn deploy(&self, request: &Request, events: &dyn Events) -> Result<Service> {
+        check_number(request.replicas)?;
         let found: Option<Deployment> = self.cluster.get(&self.names.deployment())?;
         self.cluster.check_ours(found.as_ref(), MANAGED)?;
         // All objects are checked before the first one is written.
@@ -401,11 +427,7 @@ impl Target for Kubernetes {
     }
 
     fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service> {
-        if replicas == 0 {
-            return Err(Problem::new("`0` replicas: a service has at least 1")
-                .hint("`emberline delete` ends the service")
-                .into());
-        }
+        check_number(replicas)?;
         let rollout = self.observe()?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
         self.cluster
@@ -415,6 +437,7 @@ impl Target for Kubernetes {
     }
 
     fn autoscale(&self, autoscale: Autoscale, timeout: Duration, events: &dyn Events) -> Result<Service> {
+        check_number(usize::try_from(autoscale.max)?)?;
         let rollout = self.observe()?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
         let object = autoscaler(&self.names, self.cluster.namespace(), autoscale)?;
@@ -427,7 +450,7 @@ impl Target for Kubernetes {
         set_replicas(&mut deployment, None);
         self.cluster.apply(&deployment, Write::Real)?;
         self.cluster.apply(&object, Write::Real)?;
-        if let Some(reason) = self.autoscaler_works(&lock, timeout, events)? {
+        if let Some(reason) = self.autoscaler_works(autoscale, &lock, timeout, events)? {
             self.cluster
                 .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
             let problem = Problem::new(format!("the autoscaler does not work: {reason}"))
@@ -445,6 +468,9 @@ impl Target for Kubernetes {
         let mut history = History::read(&self.cluster, &self.names)?;
         settle(&mut history, &rollout)?;
         let revisions = history.revisions();
+        if revisions.is_empty() {
+            return Err(self.no_history());
+        }
         let serving = history.current().map_or(0, |record| record.revision.revision);
         let found = records::target(&revisions, serving, to)?.revision;
         let record = history
@@ -481,7 +507,8 @@ impl Target for Kubernetes {
     fn history(&self) -> Result<Vec<Revision>> {
         let history = History::read(&self.cluster, &self.names)?;
         if history.newest().is_none() {
-            return Err(self.nothing_deployed());
+            self.observe()?;
+            return Err(self.no_history());
         }
         match Rollout::observe(&self.cluster, &self.names.deployment())? {
             Some(rollout) => {
@@ -539,6 +566,33 @@ impl Target for Kubernetes {
         self.observe()?;
         logs::read(&self.cluster, &self.names.deployment(), query, sink)
     }
+}
+
+/// A service as the change sees it that is made to it: what failed before is over.
+fn changed(service: Service) -> Service {
+    let phase = match service.phase {
+        Phase::RolledBack => Phase::Ready,
+        Phase::RollingBack => Phase::Progressing,
+        phase => phase,
+    };
+    Service {
+        phase,
+        trouble: None,
+        ..service
+    }
+}
+
+fn check_number(replicas: usize) -> Result<()> {
+    if (1..=MOST_REPLICAS).contains(&replicas) {
+        return Ok(());
+    }
+    let problem = Problem::new(format!(
+        "`{replicas}` replicas: a service has 1 to {MOST_REPLICAS} of them"
+    ));
+    if replicas == 0 {
+        return Err(problem.hint("`emberline delete` ends the service").into());
+    }
+    Err(problem.into())
 }
 
 /// Whether the newest revision has arrived, though nobody has waited for it.
