@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "MIN..MAX", value_parser = range, conflicts_with = "replicas", env = "EMBERLINE_AUTOSCALE")]
     pub autoscale: Option<(u32, u32)>,
     /// With --autoscale: processor time that replicas should use on average, in percent of `deploy.cpu`
-    #[arg(long, value_name = "PERCENT", default_value_t = CPU, requires = "autoscale", env = "EMBERLINE_CPU")]
+    #[arg(long, value_name = "PERCENT", default_value_t = CPU, conflicts_with = "replicas", env = "EMBERLINE_CPU")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub cpu: u32,
     /// How long all of it may take

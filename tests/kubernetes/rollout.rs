@@ -187,7 +187,7 @@ fn the_number_of_replicas_follows_the_load_when_it_is_told_to() {
     service
         .run(&["scale", "--replicas", "1", "--cpu", "50"])
         .code(2)
-        .says(&["--autoscale <MIN..MAX>"]);
+        .says(&["cannot be used with", "--cpu <PERCENT>"]);
     let fixed = service.ok(&["scale", "--replicas", "1"]);
     assert_eq!((numbers(&fixed), &fixed["autoscale"]), ((1, 1), &Value::Null));
     assert!(
