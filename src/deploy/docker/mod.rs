@@ -268,7 +268,7 @@ impl Target for Docker {
         let spec = self.spec()?;
         let serving = spec.serving(&self.records)?.unwrap_or(spec.release);
         let revisions = self.records.revisions()?;
-        let revision = history::target(&revisions, serving.revision, to)?;
+        let revision = history::target(&revisions, to)?;
         self.image(&revision.source).with_context(|| {
             format!(
                 "cannot go back to revision {} (version {})",

@@ -445,8 +445,7 @@ impl Target for Kubernetes {
         let mut history = History::read(&self.cluster, &self.names)?;
         settle(&mut history, &rollout)?;
         let revisions = history.revisions();
-        let serving = history.current().map_or(0, |record| record.revision.revision);
-        let found = records::target(&revisions, serving, to)?.revision;
+        let found = records::target(&revisions, to)?.revision;
         let record = history
             .get(found)
             .cloned()
