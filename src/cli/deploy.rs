@@ -20,7 +20,7 @@ use super::{Context, package};
 use crate::bundle::{Evaluation, Store, Verdict, require_pass};
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::kubernetes::{Kubernetes, Manifests};
-use crate::deploy::{Autoscale, Events, Request, Service};
+use crate::deploy::{Autoscale, Events, Instance, Replicas, Request, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
@@ -260,11 +260,7 @@ impl<'a> Watch<'a> {
 impl Events for Watch<'_> {
     fn progress(&self, service: &Service) {
         self.output.event(service);
-        let updated = service
-            .instances
-            .iter()
-            .filter(|instance| instance.ready && instance.revision == service.revision)
-            .count();
+        let updated = updated(service);
         let line = format!(
             "revision {} (version {}) {}: {updated} of {} replicas ready",
             service.revision,
@@ -283,6 +279,12 @@ impl Events for Watch<'_> {
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
+}
+
+/// Replicas of the revision that is wanted that answer.
+fn updated(service: &Service) -> usize {
+    let updated = |instance: &&Instance| instance.ready && instance.revision == service.revision;
+    service.instances.iter().filter(updated).count()
 }
 
 impl Drop for Watch<'_> {
@@ -305,6 +307,12 @@ impl Report for ServiceReport {
             Some(namespace) => format!("{}, namespace {namespace}", service.target.name()),
             None => service.target.name().to_owned(),
         };
+        let Replicas { desired, ready } = service.replicas;
+        let mut replicas = format!("{ready} of {desired} ready");
+        let updated = updated(service);
+        if updated < ready {
+            replicas += &format!(", {updated} of them of revision {}", service.revision);
+        }
         let facts = [
             ("name", service.name.clone()),
             ("target", target),
@@ -313,11 +321,10 @@ impl Report for ServiceReport {
             (
                 "replicas",
                 match &service.autoscale {
-                    None => format!("{} of {} ready", service.replicas.ready, service.replicas.desired),
-                    Some(Autoscale { min, max, cpu }) => format!(
-                        "{} of {} ready, {min} to {max} by the load: {cpu} % of processor time",
-                        service.replicas.ready, service.replicas.desired
-                    ),
+                    None => replicas,
+                    Some(Autoscale { min, max, cpu }) => {
+                        format!("{replicas}, {min} to {max} by the load: {cpu} % of processor time")
+                    }
                 },
             ),
             ("phase", service.phase.name().to_owned()),
@@ -332,12 +339,16 @@ impl Report for ServiceReport {
         let text = table(&facts);
         match &service.trouble {
             None => text,
-            Some(trouble) => format!(
-                "{text}\n\nlast trouble, with revision {} at {}: {}",
-                trouble.revision,
-                utc(trouble.at),
-                trouble.reason
-            ),
+            Some(trouble) => {
+                let hint = trouble.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
+                format!(
+                    "{text}\n\nlast trouble, with revision {} at {}: {}{}",
+                    trouble.revision,
+                    utc(trouble.at),
+                    trouble.reason,
+                    hint.unwrap_or_default()
+                )
+            }
         }
     }
 }

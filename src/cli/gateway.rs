@@ -51,8 +51,8 @@ pub enum Command {
     Render(Gate),
     /// Start nginx, or hand a changed configuration to the one that runs
     ///
-    /// It outlives the terminal; `emberline gateway down` ends it. Its files and logs are in `.emberline/gateway/`. With
-    /// `--target kubernetes` it runs in the cluster, in front of the Service.
+    /// It outlives the terminal; `emberline gateway down` ends it. Its files and logs are in `.emberline/gateway/`, or
+    /// `.emberline/gateway.DESTINATION/`. With `--target kubernetes` it runs in the cluster, in front of the Service.
     #[command(
         after_help = "Examples:\n  emberline gateway up --listen 127.0.0.1:9000 --balance least_conn\n  emberline gateway up --target kubernetes"
     )]
@@ -158,7 +158,7 @@ pub fn up(args: &Gate, context: &Context) -> Result<UpReport> {
             silent.join(", ")
         ));
     }
-    let nginx = Nginx::new(&folder(&project));
+    let nginx = Nginx::new(&project.state_of("gateway"));
     let change = nginx.up(&gateway)?;
     Ok(UpReport {
         change: Some(change),
@@ -266,17 +266,12 @@ pub fn down(args: &Down, context: &Context) -> Result<DownReport> {
         kubernetes::down(&cluster, &project.config.name)?;
         None
     } else {
-        Some(Nginx::new(&folder(&project)).down()?)
+        Some(Nginx::new(&project.state_of("gateway")).down()?)
     };
     Ok(DownReport {
         name: project.config.name,
         pid,
     })
-}
-
-/// Where its files and logs are.
-fn folder(project: &Project) -> PathBuf {
-    project.state().join("gateway")
 }
 
 /// The gateway that the flags and the project ask for.

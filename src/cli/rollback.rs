@@ -22,7 +22,7 @@ pub struct Args {
     /// Where it runs
     #[command(flatten)]
     pub place: Place,
-    /// Revision to go back to [default: the newest one that was deployed with another bundle]
+    /// Revision to go back to [default: the newest one with another bundle, or what served before a deploy that was left half-way]
     #[arg(long, value_name = "N", env = "EMBERLINE_REVISION")]
     pub revision: Option<u64>,
     /// How long a replica may take until it is ready

@@ -109,45 +109,76 @@ impl Revision {
     }
 }
 
-/// The newest revision before `current` that was deployed with another bundle: where a rollback goes.
-pub fn before(revisions: &[Revision], current: u64) -> Option<&Revision> {
-    let digest = revisions
-        .iter()
-        .find(|revision| revision.revision == current)
-        .map(|revision| revision.source.digest.as_str());
-    revisions
-        .iter()
-        .filter(|revision| revision.revision < current && revision.outcome == Outcome::Deployed)
-        .filter(|revision| Some(revision.source.digest.as_str()) != digest)
-        .max_by_key(|revision| revision.revision)
-}
-
-/// The revision that a rollback from `current` goes to: `to`, or the newest one before with another bundle.
+/// The revision of all (the oldest first) that a rollback goes to: `to`, or the one that was there before the newest change.
+///
+/// Where the newest revision has arrived, or has failed and was taken back, that is the newest one that was deployed
+/// with another bundle than the one that serves. Where it was left half-way, it is itself what is undone, and the newest
+/// one that has arrived is where to go; but a rollback that was left half-way goes on to where it went.
 ///
 /// # Errors
 ///
 /// When there is none, or it never served.
-pub fn target(revisions: &[Revision], current: u64, to: Option<u64>) -> Result<&Revision> {
+pub fn target(revisions: &[Revision], to: Option<u64>) -> Result<&Revision> {
     let hint = "`emberline history` lists the revisions, `--revision N` takes one";
-    let revision = match to {
-        None => before(revisions, current).ok_or_else(|| {
-            Problem::new(format!("there is no bundle before revision {current} to go back to")).hint(hint)
-        })?,
-        Some(to) => revisions
-            .iter()
-            .find(|revision| revision.revision == to)
-            .ok_or_else(|| Problem::new(format!("there is no revision {to}")).hint(hint))?,
+    let Some(to) = to else {
+        return before(revisions).ok_or_else(|| match (unfinished(revisions), newest(revisions)) {
+            (Some(first), None) => Problem::new(format!(
+                "revision {} has not arrived, and none before it has",
+                first.revision
+            ))
+            .hint(format!(
+                "`emberline deploy --bundle {}` goes on with it",
+                first.source.version
+            ))
+            .into(),
+            (_, current) => {
+                let current = current.map_or(0, |current| current.revision);
+                Problem::new(format!("there is no bundle before revision {current} to go back to"))
+                    .hint(hint)
+                    .into()
+            }
+        });
     };
+    let revision = revisions
+        .iter()
+        .find(|revision| revision.revision == to)
+        .ok_or_else(|| Problem::new(format!("there is no revision {to}")).hint(hint))?;
     if revision.outcome != Outcome::Deployed {
         return Err(Problem::new(format!(
-            "revision {} never served: its outcome is `{}`",
-            revision.revision,
+            "revision {to} never served: its outcome is `{}`",
             revision.outcome.name()
         ))
         .hint(hint)
         .into());
     }
     Ok(revision)
+}
+
+/// Where a rollback goes that is not told where.
+fn before(revisions: &[Revision]) -> Option<&Revision> {
+    let deployed = |revision: &&Revision| revision.outcome == Outcome::Deployed;
+    let newest = newest(revisions)?;
+    if let Some(unfinished) = unfinished(revisions) {
+        let begun = unfinished.rolled_back_to;
+        let begun = revisions.iter().find(|revision| Some(revision.revision) == begun);
+        return begun.filter(deployed).or(Some(newest));
+    }
+    revisions
+        .iter()
+        .filter(deployed)
+        .rfind(|revision| revision.source.digest != newest.source.digest)
+}
+
+/// The newest that has arrived.
+fn newest(revisions: &[Revision]) -> Option<&Revision> {
+    revisions.iter().rfind(|revision| revision.outcome == Outcome::Deployed)
+}
+
+/// The newest of all, if it is half-way.
+fn unfinished(revisions: &[Revision]) -> Option<&Revision> {
+    revisions
+        .last()
+        .filter(|revision| revision.outcome == Outcome::Progressing)
 }
 
 /// The clock on the wall, in whole seconds.
@@ -232,6 +263,10 @@ mod tests {
         }
     }
 
+    fn to(revisions: &[Revision]) -> Option<u64> {
+        target(revisions, None).ok().map(|revision| revision.revision)
+    }
+
     #[test]
     fn a_rollback_goes_to_the_newest_other_bundle_that_was_deployed() {
         let revisions = [
@@ -240,11 +275,37 @@ mod tests {
             revision(3, "c", Outcome::RolledBack),
             revision(4, "d", Outcome::Deployed),
             revision(5, "d", Outcome::Deployed),
+            revision(6, "e", Outcome::RolledBack),
         ];
-        let to = |current| before(&revisions, current).map(|revision| revision.revision);
-        assert_eq!(to(5), Some(2));
-        assert_eq!(to(2), Some(1));
-        assert_eq!(to(1), None);
+        assert_eq!(to(&revisions), Some(2));
+        assert_eq!(to(&revisions[..3]), Some(1));
+        let error = target(&revisions[..1], None).expect_err("nothing before");
+        assert!(error.to_string().contains("no bundle before revision 1"), "{error}");
+        let error = target(&revisions, Some(3)).expect_err("it failed");
+        assert!(error.to_string().contains("revision 3 never served"), "{error}");
+    }
+
+    #[test]
+    fn what_was_left_half_way_is_what_a_rollback_undoes() {
+        let progressing = |number, digest| revision(number, digest, Outcome::Progressing);
+        let (first, second) = (revision(1, "a", Outcome::Deployed), revision(2, "b", Outcome::Deployed));
+        assert_eq!(to(&[first.clone(), progressing(2, "b")]), Some(1));
+        assert_eq!(to(&[first.clone(), second.clone(), progressing(3, "a")]), Some(2));
+        // The same bundle in another image, or with other settings.
+        assert_eq!(to(&[first.clone(), second.clone(), progressing(3, "b")]), Some(2));
+        let superseded = revision(3, "c", Outcome::Superseded);
+        assert_eq!(
+            to(&[first.clone(), second.clone(), superseded, progressing(4, "d")]),
+            Some(2)
+        );
+        // The same command goes on.
+        let back = Revision {
+            rolled_back_to: Some(1),
+            ..progressing(3, "a")
+        };
+        assert_eq!(to(&[first, second, back]), Some(1));
+        let error = target(&[progressing(1, "a")], None).expect_err("nothing has arrived");
+        assert!(error.to_string().contains("revision 1 has not arrived"), "{error}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The right to change a deployment, which one command at a time has. The lock is the kernel's, so it ends with the process
 //! that holds it, however it ends.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -71,6 +72,18 @@ impl Records {
         rewrite(&mut file, &holder).map_err(|error| files::cannot_write(&path, &error))?;
         Ok(Lock { _file: file })
     }
+
+    /// Whether anybody has it. The kernel's list is read for that: to try it would be to have it for an instant.
+    pub fn is_locked(&self) -> bool {
+        let Ok(file) = fs::metadata(self.folder().join(FILE)) else {
+            return false;
+        };
+        let inode = format!(":{}", file.ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        locks
+            .lines()
+            .any(|lock| lock.contains(" FLOCK ") && lock.split_whitespace().any(|word| word.ends_with(&inode)))
+    }
 }
 
 /// Opens a lock's file.
@@ -123,7 +136,9 @@ mod tests {
                 .to_string()
                 .contains(&format!("(`emberline deploy`, process {pid}"))
         );
+        assert!(records.is_locked());
         drop(held);
+        assert!(!records.is_locked());
         records.lock("digits", "emberline scale").expect("free again");
     }
 }

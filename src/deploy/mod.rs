@@ -63,8 +63,8 @@ pub trait Target {
     /// As [`Target::scale`], and when the target cannot do that.
     fn autoscale(&self, autoscale: Autoscale, timeout: Duration, events: &dyn Events) -> Result<Service>;
 
-    /// Serves the bundle of a former revision again, as a new revision: of `to`, or of the newest one that was deployed
-    /// with another bundle. `timeout` is how long a replica may take until it is ready.
+    /// Serves the bundle of a former revision again, as a new revision: of `to`, or of the one that
+    /// [`history::target`] finds. `timeout` is how long a replica may take until it is ready.
     ///
     /// # Errors
     ///

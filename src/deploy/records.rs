@@ -33,10 +33,7 @@ impl Records {
 
     /// The folder of a project's deployments to `target`; each destination has its own.
     pub fn of_project(project: &Project, target: &str) -> Self {
-        Self::new(&project.state().join(match &project.destination {
-            None => target.to_owned(),
-            Some(destination) => format!("{target}.{destination}"),
-        }))
+        Self::new(&project.state_of(target))
     }
 
     /// Where it is: an absolute path.

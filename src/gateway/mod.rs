@@ -9,6 +9,7 @@
 
 pub mod kubernetes;
 pub mod nginx;
+mod process;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -2,8 +2,9 @@
 //!
 //! nginx is its own supervisor: it leaves the terminal by itself, its master starts workers that die again, SIGHUP takes a
 //! new configuration and SIGQUIT ends it after the requests in hand. So there is no process of ours beside it, and what
-//! is remembered is nginx's own file with its process id. Whether that process is still this nginx is read from `/proc`,
-//! so that no other process ever gets a signal.
+//! is remembered is nginx's own file with its process id. Whether that process is still this nginx is asked of [`process`],
+//! so that no other process ever gets a signal. A master that was killed leaves its workers, which answer as before and
+//! hold the port: they are this nginx still, until the next `up` or `down` ends them.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,7 +17,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-use super::{Gateway, Rendered};
+use super::{Gateway, Rendered, process};
 use crate::files;
 use crate::problem::Problem;
 
@@ -77,9 +78,9 @@ impl Nginx {
         check_port(listen, flag)
     }
 
-    /// Whether it runs.
+    /// Whether it runs, be it without its master.
     pub fn runs(&self) -> bool {
-        self.pid().is_some()
+        self.pid().is_some() || !self.workers().is_empty()
     }
 
     /// As [`Nginx::up`], and waits until no request is on its way by the former configuration, so that an upstream which
@@ -91,10 +92,10 @@ impl Nginx {
     pub fn hand_over(&self, gateway: &Gateway) -> Result<Change> {
         let former = self.workers();
         let change = self.up(gateway)?;
-        if change == Change::Reloaded {
+        if change != Change::Unchanged {
             // They end by themselves after `worker_shutdown_timeout`, whatever they have in hand.
             let deadline = Instant::now() + END;
-            while Instant::now() < deadline && self.workers().iter().any(|worker| former.contains(worker)) {
+            while Instant::now() < deadline && self.any_runs(&former) {
                 std::thread::sleep(POLL);
             }
         }
@@ -119,8 +120,9 @@ impl Nginx {
             return Ok(Change::Unchanged);
         }
         self.accept(&rendered)?;
-        if !(pid.is_some() && self.listens_on(gateway.listen())) {
-            check_port(gateway.listen(), "--listen")?;
+        let listen = gateway.listen();
+        if !(self.runs() && self.listens_on(listen)) {
+            check_port(listen, "--listen")?;
         }
         // nginx reads this file when it is started and when it is reloaded, never in between.
         let candidate = self.folder.join(CANDIDATE);
@@ -131,6 +133,8 @@ impl Nginx {
             kill_process(pid, Signal::HUP).context("cannot tell nginx to reload")?;
             Change::Reloaded
         } else {
+            // They finish what they have while the new ones answer.
+            self.end_workers(|| check_port(listen, "--listen").is_ok());
             let output = self.run(&["-c", CONFIG])?;
             if !output.status.success() {
                 return Err(Problem::new(format!("nginx did not start: {}", said(&output))).into());
@@ -155,42 +159,62 @@ impl Nginx {
             return Err(not_running().into());
         }
         let _lock = self.lock()?;
-        let pid = self.pid().ok_or_else(not_running)?;
-        kill_process(pid, Signal::QUIT).context("cannot tell nginx to end")?;
-        let deadline = Instant::now() + END;
-        while self.pid() == Some(pid) {
-            if Instant::now() > deadline {
-                return Err(Problem::new(format!(
-                    "nginx (process {}) has not ended after {} s",
-                    pid.as_raw_nonzero(),
-                    END.as_secs()
-                ))
-                .hint(format!("`{}` says what it does", self.error_log().display()))
-                .into());
+        let pid = self.pid();
+        let ended = pid
+            .or_else(|| self.workers().first().copied())
+            .ok_or_else(not_running)?;
+        if let Some(pid) = pid {
+            kill_process(pid, Signal::QUIT).context("cannot tell nginx to end")?;
+            let deadline = Instant::now() + END;
+            while self.pid() == Some(pid) {
+                if Instant::now() > deadline {
+                    return Err(Problem::new(format!(
+                        "nginx (process {}) has not ended after {} s",
+                        pid.as_raw_nonzero(),
+                        END.as_secs()
+                    ))
+                    .hint(format!("`{}` says what it does", self.error_log().display()))
+                    .into());
+                }
+                std::thread::sleep(POLL);
             }
-            std::thread::sleep(POLL);
         }
-        Ok(pid.as_raw_nonzero().get().cast_unsigned())
+        self.end_workers(|| false);
+        Ok(ended.as_raw_nonzero().get().cast_unsigned())
     }
 
     /// The master's process, if it runs.
     fn pid(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.folder.join("nginx.pid")).ok()?;
-        let pid = Pid::from_raw(text.trim().parse().ok()?)?;
-        let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-        // The file of an nginx that was killed stays, and the number may be another process's by now.
-        let ours = fs::read(process.join("cmdline")).is_ok_and(|title| title.starts_with(b"nginx: master process"))
-            && fs::read_link(process.join("cwd")).ok()? == fs::canonicalize(&self.folder).ok()?;
-        ours.then_some(pid)
+        process::master(&self.folder)
     }
 
     /// The processes that answer; a reload replaces them all.
-    fn workers(&self) -> Vec<i32> {
-        let Some(pid) = self.pid().map(Pid::as_raw_nonzero) else {
-            return Vec::new();
+    fn workers(&self) -> Vec<Pid> {
+        process::workers(&self.folder)
+    }
+
+    fn any_runs(&self, workers: &[Pid]) -> bool {
+        workers.iter().any(|pid| process::is_worker(*pid, &self.folder))
+    }
+
+    /// Tells workers to end whose master was killed, since nobody else will: they finish what they have, or are killed.
+    /// Returns when none is left, or that is `enough`.
+    fn end_workers(&self, enough: impl Fn() -> bool) {
+        let workers = self.workers();
+        let tell = |signal| {
+            for pid in workers.iter().filter(|pid| process::is_worker(**pid, &self.folder)) {
+                // One that has ended by itself needs none.
+                let _ = kill_process(*pid, signal);
+            }
         };
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        tell(Signal::QUIT);
+        let begin = Instant::now();
+        while self.any_runs(&workers) && !enough() {
+            if begin.elapsed() > END {
+                tell(Signal::KILL);
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// One command at a time: each takes seconds, so the next one waits.
@@ -358,17 +382,6 @@ fn emergencies(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_that_another_process_has_by_now_is_not_nginx() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let nginx = Nginx::new(folder.path());
-        assert_eq!(nginx.pid(), None);
-        for text in ["", "none", "0", &std::process::id().to_string()] {
-            fs::write(nginx.folder().join("nginx.pid"), text).expect("written");
-            assert_eq!(nginx.pid(), None, "{text}");
-        }
-    }
 
     #[test]
     fn emergencies_are_told_once_and_plainly() {

@@ -45,6 +45,14 @@ impl Project {
     pub fn state(&self) -> PathBuf {
         self.folder.join(".emberline")
     }
+
+    /// The folder in it for what runs as `what`; each destination has its own.
+    pub fn state_of(&self, what: &str) -> PathBuf {
+        self.state().join(match &self.destination {
+            None => what.to_owned(),
+            Some(destination) => format!("{what}.{destination}"),
+        })
+    }
 }
 
 /// What `emberline.yaml` says. Every key may be left out but `name` and `data.source`.

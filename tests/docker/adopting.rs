@@ -125,6 +125,36 @@ fn a_service_without_its_address_is_stopped_and_deploy_brings_it_back() {
 }
 
 #[test]
+fn a_front_that_lost_its_master_answers_until_the_next_command_replaces_or_ends_it() {
+    if !engine() {
+        return;
+    }
+    let service = Service::new();
+    let version = service.bundle();
+    service.deploy(&["--replicas", "2"]);
+    let before = service.containers();
+    let kill_master = || {
+        let nginx = service.nginx();
+        signal(nginx, Signal::KILL);
+        wait("nginx is gone", || !runs(nginx));
+        assert_eq!(service.ask().expect("its workers answer"), version);
+        assert!(ready(&service.status(), 2));
+    };
+    kill_master();
+    assert!(ready(&service.deploy(&["--replicas", "2"]), 2));
+    assert_eq!(service.containers(), before);
+    assert_eq!(service.ask().expect("an answer"), version);
+    kill_master();
+    assert!(ready(&service.ok(&["scale", "--replicas", "1"]), 1));
+    assert_eq!(service.ask().expect("an answer"), version);
+    let nginx = service.nginx();
+    signal(nginx, Signal::KILL);
+    wait("nginx is gone", || !runs(nginx));
+    service.ok(&["delete", "--yes"]);
+    std::net::TcpListener::bind(("127.0.0.1", service.port)).expect("the port is free");
+}
+
+#[test]
 fn neither_a_namesake_nor_a_destination_is_touched() {
     if !engine() {
         return;

@@ -97,6 +97,9 @@ fn without_an_engine_of_this_machine_it_says_so() {
     deploy("tcp://192.0.2.1:2375")
         .code(1)
         .says(&["another machine's", "hint:"]);
+    deploy("garbage")
+        .code(1)
+        .says(&["DOCKER_HOST is `garbage`, which is no address", "hint:"]);
     assert!(!service_folder.path().join(".emberline/docker").exists());
 }
 
@@ -117,7 +120,7 @@ fn what_could_not_be_served_is_refused_before_anything_is_made() {
         &[],
         &[
             &format!("there is no image `{image}` in the engine"),
-            "hint: `emberline package --builder docker` makes it",
+            &format!("hint: `emberline package --builder docker --bundle {first}` makes it"),
             "docker pull",
         ],
     );
@@ -129,10 +132,17 @@ fn what_could_not_be_served_is_refused_before_anything_is_made() {
         &[],
         &[
             &format!("holds bundle `{first}`, and bundle `{second}` is to be deployed"),
-            "hint: package the bundle again",
+            &format!("hint: `emberline package --builder docker --bundle {second}` makes it anew"),
         ],
     );
-    refused(&["--bundle", &second, "--image", &image], &["holds bundle"]);
+    refused(
+        &["--bundle", &second, "--image", &image],
+        &["holds bundle", &format!("--bundle {second} --image REFERENCE`")],
+    );
+    refused(
+        &["--image", "nope.invalid/nope:1"],
+        &["there is no image", "hint: `docker pull nope.invalid/nope:1`"],
+    );
     refused(&["--bundle", &first, "--replicas", "0"], &["`0` replicas"]);
 
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -173,8 +183,14 @@ fn a_rollback_needs_its_image() {
     service.run(&["rollback"]).code(1).says(&[
         "cannot go back to revision 1",
         &format!("there is no image `{}`", service.image(&first)),
-        "hint:",
+        &format!("hint: `emberline package --builder docker --bundle {first}` makes it"),
     ]);
+    docker(&["tag", &service.image(&second), &service.image(&first)]);
+    let refused = service.run(&["rollback"]).code(1).says(&[
+        &format!("holds bundle `{second}`"),
+        &format!("hint: `emberline package --builder docker --bundle {first}` makes it anew"),
+    ]);
+    assert!(!refused.stderr.contains("--image"), "{}", refused.stderr);
     assert_eq!(service.ask().expect("an answer"), second);
 }
 
@@ -283,14 +299,14 @@ fn a_number_of_replicas_that_does_not_work_leaves_those_that_do() {
         .says(&["by themselves", "hint:"]);
 }
 
-fn piped(service: &Service, arguments: &str) -> std::process::Child {
+pub fn piped(service: &Service, arguments: &str) -> std::process::Child {
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let mut command = service.command(&arguments);
     command.stderr(std::process::Stdio::piped());
     command.spawn().expect("a client")
 }
 
-fn instances(status: &Value) -> usize {
+pub fn instances(status: &Value) -> usize {
     status["instances"].as_array().map_or(0, Vec::len)
 }
 

@@ -12,5 +12,6 @@ mod adopting;
 mod containers;
 mod engine;
 mod failing;
+mod half_way;
 mod rolling;
 mod setup;

@@ -134,6 +134,75 @@ fn down_finishes_what_is_in_hand_and_leaves_no_process() {
 }
 
 #[test]
+fn workers_that_outlive_their_master_are_ended_by_up_and_by_down() {
+    if !nginx() {
+        return;
+    }
+    let gateway = Gateway::new();
+    let servers = three(gateway.path());
+    gateway.up(&servers, &[]);
+    let kill_master = || {
+        let (master, workers) = (gateway.pid(), children(gateway.pid()));
+        kill_process(master, Signal::KILL).expect("killed");
+        until("it is dead", || !runs(master.as_raw_nonzero().get()));
+        assert_eq!(
+            post(gateway.address, PREDICT, &body()).status,
+            200,
+            "its workers answer"
+        );
+        workers
+    };
+    let workers = kill_master();
+    assert_eq!(gateway.up(&servers, &[])["change"], "started");
+    assert_eq!(post(gateway.address, PREDICT, &body()).status, 200);
+    until("the former workers have ended", || {
+        !workers.iter().any(|pid| runs(*pid))
+    });
+
+    let workers = kill_master();
+    let report = gateway.run(&["down"]).success().json();
+    assert!(workers.iter().any(|pid| report["pid"] == *pid), "{report}");
+    assert!(!workers.iter().any(|pid| runs(*pid)));
+    TcpListener::bind(gateway.address).expect("the port is free");
+    gateway.run(&["down"]).code(1).says(&["no gateway runs"]);
+}
+
+#[test]
+fn each_destination_has_an_nginx_of_its_own() {
+    if !nginx() {
+        return;
+    }
+    let gateway = Gateway::new();
+    let servers = three(gateway.path());
+    gateway.up(&servers[..1], &[]);
+    let other = free();
+    let overlay = gateway.path().join("emberline.staging.yaml");
+    let listen = |address| fs::write(&overlay, format!("gateway: {{listen: '{address}'}}\n")).expect("an overlay");
+    let upstream = servers[1].address.to_string();
+    let staging = ["up", "--upstream", &upstream, "-d", "staging"];
+    listen(gateway.address);
+    gateway.run(&staging).code(1).says(&["the port is in use"]);
+    listen(other);
+    let report = gateway.run(&staging).success().json();
+    let folder = gateway.path().join(".emberline/gateway.staging");
+    let (address, found) = (other.to_string(), folder.join("nginx.pid").exists());
+    let answers = [gateway.address, other].map(|address| post(address, PREDICT, &body()).status);
+    let first = answered(&servers[0]);
+    gateway.run(&["down", "-d", "staging"]).success();
+    assert_eq!(
+        (&report["change"], &report["listen"]),
+        (&json!("started"), &json!(address))
+    );
+    assert!(found, "{} is its folder", folder.display());
+    assert_eq!((answers, first), ([200, 200], 1));
+    assert_eq!(
+        post(gateway.address, PREDICT, &body()).status,
+        200,
+        "the other one stays"
+    );
+}
+
+#[test]
 fn without_nginx_it_says_where_to_get_it() {
     let gateway = Gateway::new();
     let empty = gateway.path().join("empty");

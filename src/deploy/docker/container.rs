@@ -17,6 +17,9 @@ pub const REPLICA: &str = "emberline.replica";
 /// The version of its bundle.
 pub const VERSION: &str = "app.kubernetes.io/version";
 
+/// The exit code of a process that was killed.
+const KILLED: i64 = 137;
+
 /// A container, as it was when it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
@@ -40,6 +43,8 @@ pub struct Container {
     pub condition: Option<String>,
     /// Whether it ended because it wanted more memory than it may have.
     pub out_of_memory: bool,
+    /// Whether it was killed, for want of memory or by whoever may do that.
+    pub killed: bool,
     /// Whether the engine starts it again when it ends.
     pub restarts_by_itself: bool,
     /// How often the engine has.
@@ -113,6 +118,7 @@ impl Container {
             state: life,
             condition,
             out_of_memory: state.oom_killed == Some(true),
+            killed: life == State::Dead && state.exit_code == Some(KILLED),
             restarts_by_itself: policy == Some(RestartPolicyNameEnum::UNLESS_STOPPED),
             restarts: found.restart_count.and_then(|count| count.try_into().ok()).unwrap_or(0),
             pid: state.pid.and_then(|pid| pid.try_into().ok()).filter(|pid| *pid != 0),

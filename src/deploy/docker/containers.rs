@@ -17,7 +17,8 @@ use futures_util::StreamExt;
 use futures_util::future::{join_all, try_join_all};
 
 use super::container::{Container, PORT, PROJECT, REPLICA, REVISION, VERSION};
-use super::spec::Release;
+use super::spec::{Release, is_packaged};
+use crate::deploy::history::ReleaseSource;
 use crate::engine::Engine;
 use crate::problem::Problem;
 
@@ -69,21 +70,27 @@ impl Containers {
         }
     }
 
-    /// The engine's id of the image that a release runs.
+    /// The engine's id of the image of a bundle.
     ///
     /// # Errors
     ///
     /// A [`Problem`] when the engine has no such image, or it holds another bundle.
-    pub fn image(&self, reference: &str, digest: &str) -> Result<String> {
+    pub fn image(&self, source: &ReleaseSource) -> Result<String> {
+        let ReleaseSource {
+            version, digest, image, ..
+        } = source;
+        let reference = image.as_deref().unwrap_or_default();
+        // Any other image is one that somebody has named.
+        let package = is_packaged(reference, version)
+            .then(|| format!("`emberline package --builder docker --bundle {version}` makes it"));
         let found = self.engine.block_on(self.engine.docker().inspect_image(reference));
         let image = match found {
             Ok(image) => image,
             Err(error) if status(&error) == Some(404) => {
+                let pull =
+                    format!("`docker pull {reference}` gets it from a registry, `docker load` reads it from a file");
                 return Err(Problem::new(format!("there is no image `{reference}` in the engine"))
-                    .hint(format!(
-                        "`emberline package --builder docker` makes it, `docker pull {reference}` gets one from a \
-                         registry, `docker load` reads one from a file"
-                    ))
+                    .hint(package.map_or(pull.clone(), |package| format!("{package}, {pull}")))
                     .into());
             }
             Err(error) => return Err(error).with_context(|| format!("cannot inspect image `{reference}`")),
@@ -99,7 +106,10 @@ impl Containers {
                 "image `{reference}` holds {held}, and bundle `{}` is to be deployed",
                 short(digest)
             ))
-            .hint("package the bundle again with `emberline package`, or name its image with `--image`")
+            .hint(package.map_or_else(
+                || format!("`emberline deploy --bundle {version} --image REFERENCE` takes the image of that bundle"),
+                |package| format!("{package} anew"),
+            ))
             .into());
         }
         image.id.context("the engine tells no id of the image")

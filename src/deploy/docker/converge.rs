@@ -18,6 +18,8 @@ use crate::problem::Problem;
 const POLL: Duration = Duration::from_millis(30);
 /// What the way back gives a replica, however little time the way there was given.
 const WAY_BACK: Duration = Duration::from_mins(1);
+/// How long the engine may take to learn that it was the memory which a container was killed for.
+const FLAG: Duration = Duration::from_secs(1);
 /// Lines of a container's log that are told when it fails.
 const TOLD_LINES: usize = 20;
 
@@ -232,6 +234,7 @@ impl Progress<'_> {
     /// Waits until a container answers that was started again `restarts` times so far.
     fn wait(&self, id: &str, restarts: u32, patience: Patience) -> Result<(), Failure> {
         let begin = Instant::now();
+        let mut killed = None;
         let mut deadline = begin + patience.each;
         if let Some(until) = patience.until {
             deadline = deadline.min(until);
@@ -258,10 +261,22 @@ impl Progress<'_> {
             if container.state == State::Ready {
                 return Ok(());
             }
+            if container.killed && killed.get_or_insert_with(Instant::now).elapsed() < FLAG {
+                std::thread::sleep(POLL);
+                continue;
+            }
             if container.state == State::Dead || container.restarts > restarts {
                 let condition = container.condition.clone().unwrap_or_default();
                 let reason = format!("replica {replica} {condition} before it was ready");
-                let hint = format!("`docker run --rm {}` shows it alone", self.release.image());
+                let alone = format!("`docker run --rm {}` shows it alone", self.release.image());
+                let hint = if container.killed {
+                    let memory = self.release.memory;
+                    format!(
+                        "it was killed, maybe because `{memory}` of memory is not enough (`deploy.memory`); {alone}"
+                    )
+                } else {
+                    alone
+                };
                 return Err(self.trouble(reason, Some(hint), last_lines()));
             }
             if self.events.interrupted() {

@@ -23,10 +23,11 @@ use self::converge::Patience;
 use self::front::Front;
 use self::plan::State;
 use self::spec::{Release, Spec};
-use crate::deploy::history::{self, Outcome, ReleaseSource, Revision};
+use crate::deploy::history::{self, Outcome, Revision};
 use crate::deploy::records::Records;
 use crate::deploy::{
-    Autoscale, DeployError, Events, LogLine, LogQuery, Phase, Replicas, Request, Service, Target, address, post,
+    Autoscale, DeployError, Events, LogLine, LogQuery, Phase, Replicas, Request, Service, Target, Trouble, address,
+    post,
 };
 use crate::engine::Engine;
 use crate::files;
@@ -53,7 +54,7 @@ impl Docker {
     ///
     /// When no engine answers, or it is not of this machine.
     pub fn new(project: &Project, max_body: usize) -> Result<Self> {
-        if !Engine::is_local() {
+        if !Engine::is_local()? {
             return Err(
                 Problem::new("the container engine is another machine's, and the address would be this one's")
                     .hint("run `emberline` over there, or unset DOCKER_HOST for the engine of this machine")
@@ -82,12 +83,6 @@ impl Docker {
             .into()
     }
 
-    /// The engine's id of a bundle's image.
-    fn image(&self, source: &ReleaseSource) -> Result<String> {
-        self.containers
-            .image(source.image.as_deref().unwrap_or_default(), &source.digest)
-    }
-
     /// What is told while `release` is on its way.
     fn told(&self, release: &Release, found: &[Container], phase: Phase) -> Service {
         let runs = !matches!(phase, Phase::Failed | Phase::Stopped);
@@ -105,12 +100,7 @@ impl Docker {
             namespace: None,
             autoscale: None,
             address: runs.then(|| address(&release.host, release.port)),
-            address_hint: (!runs).then(|| {
-                format!(
-                    "nothing answers; `emberline deploy --target docker --bundle {}` brings it back",
-                    release.source.version
-                )
-            }),
+            address_hint: (!runs).then(|| format!("nothing answers; `{}` brings it back", release.command())),
             phase,
             instances: found.iter().map(Container::instance).collect(),
             trouble: None,
@@ -138,8 +128,12 @@ impl Docker {
             Outcome::Deployed if as_wanted => Phase::Ready,
             _ => Phase::Progressing,
         };
+        let trouble = match spec.half_way(&self.records)? {
+            Some(half_way) if !self.records.is_locked() => Some(half_way),
+            _ => spec.trouble.clone(),
+        };
         Ok(Service {
-            trouble: spec.trouble.clone(),
+            trouble,
             ..self.told(release, &found, phase)
         })
     }
@@ -184,7 +178,7 @@ impl Target for Docker {
     fn deploy(&self, request: &Request, events: &dyn Events) -> Result<Service> {
         check_number(request.replicas)?;
         let _lock = self.records.lock(&self.name, "emberline deploy")?;
-        let image = self.image(&request.source)?;
+        let image = self.containers.image(&request.source)?;
         let release = Release {
             revision: 0,
             source: request.source.clone(),
@@ -236,8 +230,13 @@ impl Target for Docker {
                 ))
                 .into());
         }
+        if let Some(Trouble { reason, hint, .. }) = before.half_way(&self.records)? {
+            return Err(Problem::new(format!("{reason}; `scale` would complete it"))
+                .hint(hint.unwrap_or_default())
+                .into());
+        }
         if self.containers.list()?.len() < replicas {
-            self.image(&before.release.source)?;
+            self.containers.image(&before.release.source)?;
         }
         self.front.check(&before.release)?;
         let spec = Spec {
@@ -268,8 +267,8 @@ impl Target for Docker {
         let spec = self.spec()?;
         let serving = spec.serving(&self.records)?.unwrap_or(spec.release);
         let revisions = self.records.revisions()?;
-        let revision = history::target(&revisions, serving.revision, to)?;
-        self.image(&revision.source).with_context(|| {
+        let revision = history::target(&revisions, to)?;
+        self.containers.image(&revision.source).with_context(|| {
             format!(
                 "cannot go back to revision {} (version {})",
                 revision.revision, revision.source.version

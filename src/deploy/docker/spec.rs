@@ -53,6 +53,22 @@ impl Release {
     pub fn image(&self) -> &str {
         self.source.image.as_deref().unwrap_or_default()
     }
+
+    /// The command that brings it back, or goes on with it.
+    pub fn command(&self) -> String {
+        let version = &self.source.version;
+        let command = format!("emberline deploy --target docker --bundle {version}");
+        if is_packaged(self.image(), version) {
+            command
+        } else {
+            format!("{command} --image {}", self.image())
+        }
+    }
+}
+
+/// Whether an image has the tag that `emberline package` gives to the bundle's image.
+pub fn is_packaged(reference: &str, version: &str) -> bool {
+    reference.rsplit_once(':').is_some_and(|(_, tag)| tag == version)
 }
 
 impl Spec {
@@ -82,6 +98,39 @@ impl Spec {
     pub fn outcome(&self, records: &Records) -> Result<Outcome> {
         let record = records.revision(self.release.revision)?;
         Ok(record.map_or(Outcome::Deployed, |record| record.outcome))
+    }
+
+    /// What is told of a release that nobody works on, though it has not arrived; none when it has, or has failed.
+    ///
+    /// # Errors
+    ///
+    /// A record that cannot be read.
+    pub fn half_way(&self, records: &Records) -> Result<Option<Trouble>> {
+        let release = &self.release;
+        let Some(record) = records.revision(release.revision)? else {
+            return Ok(None);
+        };
+        if !matches!(record.outcome, Outcome::Progressing | Outcome::Superseded) {
+            return Ok(None);
+        }
+        let command = release.command();
+        let ways_on = match &self.former {
+            None => format!("`{command}` completes it"),
+            Some(former) if record.rolled_back_to.is_some() => {
+                format!("`emberline rollback` completes it, `{}` undoes it", former.command())
+            }
+            Some(_) => format!("`{command}` completes it, `emberline rollback` goes back"),
+        };
+        Ok(Some(Trouble {
+            revision: release.revision,
+            at: self.trouble.as_ref().map_or(record.deployed_at, |trouble| trouble.at),
+            reason: format!(
+                "revision {} (version {}) was left half-way, and nobody works on it",
+                release.revision, release.source.version
+            ),
+            hint: Some(ways_on),
+            log: Vec::new(),
+        }))
     }
 
     /// The release that serves, or served last: the wanted one once it has arrived, else the one before it.

@@ -471,8 +471,7 @@ impl Target for Kubernetes {
         if revisions.is_empty() {
             return Err(self.no_history());
         }
-        let serving = history.current().map_or(0, |record| record.revision.revision);
-        let found = records::target(&revisions, serving, to)?.revision;
+        let found = records::target(&revisions, to)?.revision;
         let record = history
             .get(found)
             .cloned()

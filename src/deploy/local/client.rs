@@ -174,7 +174,7 @@ impl Target for Local {
         let spec = self.spec()?;
         let serving = self.serving(Some(&spec))?.unwrap_or(spec.release);
         let revisions = self.state.records().revisions()?;
-        let revision = history::target(&revisions, serving.revision, to)?;
+        let revision = history::target(&revisions, to)?;
         Bundle::open(&revision.source.bundle).with_context(|| {
             format!(
                 "cannot go back to revision {} (version {})",
