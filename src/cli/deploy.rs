@@ -311,7 +311,7 @@ impl Report for ServiceReport {
         let mut replicas = format!("{ready} of {desired} ready");
         let updated = updated(service);
         if updated < ready {
-            replicas += &format!(", {updated} of them of revision {}", service.revision);
+            replicas = format!("{replicas}, {updated} of them of revision {}", service.revision);
         }
         let facts = [
             ("name", service.name.clone()),

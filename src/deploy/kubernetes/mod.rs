@@ -443,7 +443,7 @@ impl Target for Kubernetes {
         let object = autoscaler(&self.names, self.cluster.namespace(), autoscale)?;
         self.cluster.apply(&object, Write::DryRun)?;
         let history = History::read(&self.cluster, &self.names)?;
-        let current = history.current().ok_or_else(|| self.nothing_deployed())?;
+        let current = history.current().ok_or_else(|| self.no_history())?;
         let before = i32::try_from(rollout.desired())?;
         self.cluster.hand_over_replicas(&self.names.deployment(), before)?;
         let mut deployment = current.deployment.clone();
