@@ -15,3 +15,4 @@ mod failing;
 mod half_way;
 mod rolling;
 mod setup;
+mod ship;
