@@ -241,13 +241,7 @@ impl Kubernetes {
         } = change;
         let autoscale = self.autoscale()?;
         self.cluster.apply(&deployment, Write::Real)?;
-        let wait = Wait {
-            cluster: &self.cluster,
-            deployment: self.names.deployment(),
-            lock,
-            timeout,
-            events,
-        };
+        let wait = self.wait(lock, timeout, events);
         let told = wait.arrive(revision, |rollout| changed(self.service(rollout, history, autoscale)))?;
         let trouble = match told {
             Ok(rollout) => {
@@ -285,6 +279,16 @@ impl Kubernetes {
         }
     }
 
+    fn wait<'a>(&'a self, lock: &'a Lock, timeout: Duration, events: &'a dyn Events) -> Wait<'a> {
+        Wait {
+            cluster: &self.cluster,
+            deployment: self.names.deployment(),
+            lock,
+            timeout,
+            events,
+        }
+    }
+
     /// Takes a release away that has nothing to go back to.
     fn remove_release(&self) -> Result<()> {
         self.cluster
@@ -316,13 +320,7 @@ impl Kubernetes {
         let history = History::read(&self.cluster, &self.names)?;
         let autoscale = self.autoscale()?;
         let revision = history.current().map_or(0, |record| record.revision.revision);
-        let wait = Wait {
-            cluster: &self.cluster,
-            deployment: self.names.deployment(),
-            lock,
-            timeout,
-            events,
-        };
+        let wait = self.wait(lock, timeout, events);
         match wait.arrive(revision, |rollout| changed(self.service(rollout, &history, autoscale)))? {
             Ok(rollout) => Ok(changed(self.service(&rollout, &history, autoscale))),
             Err(trouble) => {
