@@ -4,37 +4,37 @@
 //! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
 mod converge;
+mod former;
 mod history;
 mod lock;
 mod logs;
 mod manifests;
+mod told;
 
 pub use manifests::Manifests;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service as ClusterService, ServiceAccount};
-use kube::ResourceExt;
-use kube::api::{ObjectMeta, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use self::converge::Wait;
+use self::former::{Former, former, has_arrived, set_replicas, settle};
 use self::history::{History, Record, template};
 use self::lock::Lock;
-use self::manifests::{MANAGED, Names, VERSION, autoscaler};
-use crate::cluster::rollout::{self, Rollout};
+use self::manifests::{MANAGED, Names, autoscaler};
+use self::told::changed;
+use crate::cluster::rollout::Rollout;
 use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write, applicable};
 use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision};
 use crate::deploy::trouble::explained;
-use crate::deploy::{
-    Autoscale, DeployError, Events, Instance, LogLine, LogQuery, Phase, Replicas, Request, Service, Target, Trouble,
-};
+use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target};
 use crate::problem::Problem;
-use crate::project::{Project, TargetKind};
+use crate::project::Project;
 
 /// Replicas that one service may have: more are a slip of the finger, which would fill a cluster.
 const MOST_REPLICAS: usize = 1000;
@@ -139,96 +139,6 @@ impl Kubernetes {
             max: number(Some(spec.max_replicas)),
             cpu: number(cpu),
         }))
-    }
-
-    /// What is told of the service.
-    fn service(&self, rollout: &Rollout, history: &History, autoscale: Option<Autoscale>) -> Service {
-        let record = history.current();
-        let revision = record.map_or(0, |record| record.revision.revision);
-        let failed = history
-            .newest()
-            .filter(|record| record.revision.outcome == Outcome::RolledBack);
-        let phase = match (rollout.is_complete(), failed) {
-            (true, None) => Phase::Ready,
-            (true, Some(_)) => Phase::RolledBack,
-            (false, None) => Phase::Progressing,
-            (false, Some(_)) => Phase::RollingBack,
-        };
-        let version =
-            label(template(&rollout.deployment).and_then(|template| template.metadata.as_ref()?.labels.as_ref()));
-        let instances = (1..).zip(&rollout.pods).map(|(replica, pod)| {
-            let version = label(pod.metadata.labels.as_ref());
-            let going = pod.metadata.deletion_timestamp.is_some();
-            Instance {
-                replica,
-                name: Some(pod.name_any()),
-                pid: None,
-                revision: if rollout.is_new(pod) {
-                    revision
-                } else {
-                    history.before(revision, &version).unwrap_or_default()
-                },
-                version,
-                ready: rollout::is_ready(pod),
-                restarts: rollout::restarts(pod),
-                since: pod
-                    .creation_timestamp()
-                    .and_then(|time| u64::try_from(time.0.as_second()).ok())
-                    .unwrap_or_default(),
-                requests: None,
-                waiting: if going {
-                    Some("it goes".to_owned())
-                } else {
-                    rollout::cause(pod).map(|cause| cause.reason)
-                },
-            }
-        });
-        Service {
-            name: self.names.name().to_owned(),
-            target: TargetKind::Kubernetes,
-            version,
-            revision,
-            replicas: Replicas {
-                desired: rollout.desired(),
-                ready: rollout.ready(),
-            },
-            image: template(&rollout.deployment)
-                .and_then(|template| template.spec.as_ref()?.containers.first()?.image.clone()),
-            namespace: Some(self.cluster.namespace().to_owned()),
-            autoscale,
-            address: None,
-            address_hint: Some(self.way_in()),
-            phase,
-            instances: instances.collect(),
-            trouble: failed.map(|record| Trouble {
-                revision: record.revision.revision,
-                at: record.revision.deployed_at,
-                reason: record.revision.reason.clone().unwrap_or_default(),
-                hint: None,
-                log: Vec::new(),
-            }),
-        }
-    }
-
-    /// How a person on this machine reaches the Service.
-    fn way_in(&self) -> String {
-        let context = match self.cluster.context() {
-            Some(context) => format!(" --context {context}"),
-            None => String::new(),
-        };
-        format!(
-            "the Service is inside the cluster; `kubectl{context} port-forward -n {} service/{} 5000:{}` brings it to \
-             http://127.0.0.1:5000",
-            self.cluster.namespace(),
-            self.names.service(),
-            self.port().unwrap_or(self.project.config.deploy.port),
-        )
-    }
-
-    /// The port of the Service as it is.
-    fn port(&self) -> Option<u16> {
-        let service: ClusterService = self.cluster.get(&self.names.service()).ok()??;
-        u16::try_from(service.spec?.ports?.first()?.port).ok()
     }
 
     /// Applies a Deployment as a revision, and waits; a revision that does not arrive is taken back.
@@ -371,16 +281,6 @@ struct Change {
     deployment: Deployment,
     former: Former,
     timeout: Duration,
-}
-
-/// What there was before.
-enum Former {
-    /// Nothing.
-    Nothing,
-    /// The same pods, so many of them.
-    Same(usize),
-    /// Another version, as it was applied.
-    Other(Box<Deployment>),
 }
 
 impl Target for Kubernetes {
@@ -565,20 +465,6 @@ impl Target for Kubernetes {
     }
 }
 
-/// A service as the change sees it that is made to it: what failed before is over.
-fn changed(service: Service) -> Service {
-    let phase = match service.phase {
-        Phase::RolledBack => Phase::Ready,
-        Phase::RollingBack => Phase::Progressing,
-        phase => phase,
-    };
-    Service {
-        phase,
-        trouble: None,
-        ..service
-    }
-}
-
 fn check_number(replicas: usize) -> Result<()> {
     if (1..=MOST_REPLICAS).contains(&replicas) {
         return Ok(());
@@ -590,66 +476,4 @@ fn check_number(replicas: usize) -> Result<()> {
         return Err(problem.hint("`emberline delete` ends the service").into());
     }
     Err(problem.into())
-}
-
-/// Whether the newest revision has arrived, though nobody has waited for it.
-fn has_arrived(history: &History, rollout: &Rollout) -> Option<u64> {
-    let image = |deployment: &Deployment| {
-        template(deployment).and_then(|template| template.spec.as_ref()?.containers.first()?.image.clone())
-    };
-    let newest = history.newest()?;
-    let arrived = newest.revision.outcome == Outcome::Progressing
-        && rollout.is_complete()
-        && image(&rollout.deployment) == image(&newest.deployment);
-    arrived.then_some(newest.revision.revision)
-}
-
-/// Notes that it has.
-fn settle(history: &mut History, rollout: &Rollout) -> Result<()> {
-    match has_arrived(history, rollout) {
-        Some(revision) => history.end(revision, Outcome::Deployed, None),
-        None => Ok(()),
-    }
-}
-
-/// What a revision that does not arrive is replaced by: the newest that has, or else what runs, whoever has brought it
-/// there; with as many replicas as now, unless an autoscaler knows better.
-fn former(history: &History, running: Option<&Rollout>, autoscaled: bool) -> Former {
-    let Some(running) = running else {
-        return Former::Nothing;
-    };
-    let mut deployment = match history.arrived() {
-        Some(record) => record.deployment.clone(),
-        None if running.is_complete() => applied(&running.deployment),
-        None => return Former::Nothing,
-    };
-    set_replicas(&mut deployment, (!autoscaled).then(|| running.desired()));
-    Former::Other(Box::new(deployment))
-}
-
-/// A Deployment as it was found, without what the cluster keeps for itself.
-fn applied(found: &Deployment) -> Deployment {
-    Deployment {
-        metadata: ObjectMeta {
-            name: found.metadata.name.clone(),
-            namespace: found.metadata.namespace.clone(),
-            labels: found.metadata.labels.clone(),
-            ..ObjectMeta::default()
-        },
-        spec: found.spec.clone(),
-        status: None,
-    }
-}
-
-fn set_replicas(deployment: &mut Deployment, replicas: Option<usize>) {
-    if let Some(spec) = deployment.spec.as_mut() {
-        spec.replicas = replicas.and_then(|replicas| i32::try_from(replicas).ok());
-    }
-}
-
-/// The version that labels say.
-fn label(labels: Option<&BTreeMap<String, String>>) -> String {
-    labels
-        .and_then(|labels| labels.get(VERSION).cloned())
-        .unwrap_or_default()
 }
