@@ -41,6 +41,9 @@ pub struct Args {
     /// Inputs that go through the model at once when requests have gathered
     #[arg(long, value_name = "INPUTS", default_value_t = 64, env = "EMBERLINE_MAX_BATCH")]
     max_batch: usize,
+    /// Threads that serve connections; 0 takes one for each core
+    #[arg(long, value_name = "COUNT", default_value_t = 0, env = "EMBERLINE_THREADS")]
+    threads: usize,
     /// After SIGTERM go on accepting for so long, with readiness 503, while load balancers look away
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, env = "EMBERLINE_DRAIN")]
     drain: Duration,
@@ -78,6 +81,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         grace: args.grace,
         max_body: args.max_body,
         queue: args.queue,
+        threads: args.threads,
         max_batch: args.max_batch,
     };
     serve::run(&path, &settings, &|line| context.output.note(line))

@@ -4,13 +4,13 @@
 
 mod json;
 
-pub use json::{JsonInputError, raw_from_json};
+pub use json::{JsonInputError, OneOrMore, Samples, raw_from_json};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
 
-use crate::bundle::{Bundle, GoldenCase, Manifest};
+use crate::bundle::{Bundle, Golden, GoldenCase, Manifest};
 use crate::model::{self, Model};
 use crate::preprocess::InputError;
 use crate::problem::Problem;
@@ -138,8 +138,7 @@ impl Predictor {
     /// # Errors
     ///
     /// Which case is off.
-    pub fn check_golden(&self, bundle: &Bundle) -> Result<()> {
-        let golden = bundle.golden()?;
+    pub fn check_golden(&self, golden: &Golden) -> Result<()> {
         let raw: Vec<f32> = golden.cases.iter().flat_map(GoldenCase::raw).collect();
         let answers = self.predict(&raw)?;
         for (index, (case, answer)) in golden

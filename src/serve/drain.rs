@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::connection::Connections;
+use super::event_loop::Loops;
 use super::listener::Listener;
 use super::service::{Phase, Service};
 use super::settings::Settings;
@@ -69,27 +69,21 @@ impl Stop {
 }
 
 /// Finishes what is in flight; gives the connections that were open still when the time was over.
-pub async fn drain(
-    listener: Listener,
-    connections: &Connections,
-    service: &Service,
-    settings: &Settings,
-    mut stop: Stop,
-) -> usize {
+pub async fn drain(listener: Listener, loops: &Loops, service: &Service, settings: &Settings, mut stop: Stop) -> usize {
     tokio::select! {
-        () = finish(listener, connections, service, settings) => {}
+        () = finish(listener, loops, service, settings) => {}
         _ = stop.interrupt.recv() => {}
     }
-    connections.count()
+    loops.count()
 }
 
-async fn finish(listener: Listener, connections: &Connections, service: &Service, settings: &Settings) {
+async fn finish(listener: Listener, loops: &Loops, service: &Service, settings: &Settings) {
     if !settings.drain.is_zero() {
         service.enter(Phase::Draining);
         let end = Instant::now() + settings.drain;
         loop {
             tokio::select! {
-                stream = listener.accept() => connections.serve(stream),
+                stream = listener.accept() => loops.serve(stream),
                 () = sleep_until(end) => break,
             }
         }
@@ -97,17 +91,17 @@ async fn finish(listener: Listener, connections: &Connections, service: &Service
     // First the socket, then the phase: a client that is told to close its connection opens another one at once, and is
     // better refused by the kernel than let in by a socket that goes away.
     for stream in listener.close() {
-        connections.serve(stream);
+        loops.serve(stream);
     }
     service.enter(Phase::Draining);
     let end = Instant::now() + settings.grace;
     tokio::select! {
-        () = connections.closed() => return,
+        () = loops.closed() => return,
         () = sleep(settings.idle_grace.min(settings.grace)) => {}
     }
-    connections.close();
+    loops.close();
     tokio::select! {
-        () = connections.closed() => {}
+        () = loops.closed() => {}
         () = sleep_until(end) => {}
     }
 }

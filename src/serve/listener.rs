@@ -68,11 +68,6 @@ impl Listener {
         })
     }
 
-    /// Whether other processes accept from the socket as well.
-    pub fn is_shared(&self) -> bool {
-        self.shared
-    }
-
     /// Where it listens.
     ///
     /// # Errors

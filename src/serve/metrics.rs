@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::http::{Method, StatusCode};
+use hyper::StatusCode;
 
 use super::exposition::{Histogram, Page};
 
@@ -84,6 +84,30 @@ pub const BATCH_SIZE: Metric = Metric {
     labels: &[],
     help: "Inputs that went through the model at once.",
 };
+/// Why batches went to the model.
+pub const DISPATCHES: Metric = Metric {
+    name: "emberline_dispatches_total",
+    kind: Kind::Counter,
+    unit: "batches",
+    labels: &["reason"],
+    help: "Batches sent to the model: `idle` found it free, `busy` gathered while it worked, `full` reached the limit.",
+};
+/// Time in the queue.
+pub const QUEUE_TIME: Metric = Metric {
+    name: "emberline_queue_duration_seconds",
+    kind: Kind::Histogram,
+    unit: "seconds",
+    labels: &[],
+    help: "Time that prediction requests waited for the model, in seconds.",
+};
+/// Requests that nobody waits for any more.
+pub const ABANDONED: Metric = Metric {
+    name: "emberline_requests_abandoned_total",
+    kind: Kind::Counter,
+    unit: "requests",
+    labels: &[],
+    help: "Prediction requests whose client went before the model was free: they were not computed.",
+};
 /// Answers by class.
 pub const PREDICTIONS: Metric = Metric {
     name: "emberline_predictions_total",
@@ -110,13 +134,16 @@ pub const BUILD_INFO: Metric = Metric {
 };
 
 /// Every metric, in the order of `/metrics`.
-pub const TABLE: [&Metric; 9] = [
+pub const TABLE: [&Metric; 12] = [
     &REQUESTS,
     &DURATION,
     &IN_FLIGHT,
     &QUEUE_DEPTH,
     &QUEUE_CAPACITY,
     &BATCH_SIZE,
+    &DISPATCHES,
+    &QUEUE_TIME,
+    &ABANDONED,
     &PREDICTIONS,
     &READY,
     &BUILD_INFO,
@@ -145,14 +172,11 @@ pub enum Protocol {
 impl Protocol {
     const ALL: [Self; 4] = [Self::Plain, Self::V1, Self::V2, Self::Other];
 
-    /// The protocol that a request speaks.
-    pub fn of(method: &Method, path: &str) -> Self {
-        match path {
-            _ if method != Method::POST => Self::Other,
-            "/predict" => Self::Plain,
-            path if path.starts_with("/v1/") => Self::V1,
-            path if path.starts_with("/v2/") => Self::V2,
-            _ => Self::Other,
+    /// The methods that its endpoints take, as the header `Allow` lists them.
+    pub fn methods(self) -> &'static str {
+        match self {
+            Self::Other => "GET,HEAD",
+            _ => "POST",
         }
     }
 
@@ -162,6 +186,29 @@ impl Protocol {
             Self::V1 => "v1",
             Self::V2 => "v2",
             Self::Other => "other",
+        }
+    }
+}
+
+/// Why a batch went to the model when it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    /// The model was free when its first request came.
+    Idle,
+    /// It gathered while the model was at work.
+    Busy,
+    /// It was as large as a batch may be.
+    Full,
+}
+
+impl Dispatch {
+    const ALL: [Self; 3] = [Self::Idle, Self::Busy, Self::Full];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Full => "full",
         }
     }
 }
@@ -177,6 +224,9 @@ pub struct Metrics {
     durations: [Histogram; Protocol::ALL.len()],
     in_flight: AtomicI64,
     batches: Histogram,
+    dispatches: [AtomicU64; Dispatch::ALL.len()],
+    queue_times: Histogram,
+    abandoned: AtomicU64,
     predictions: Vec<AtomicU64>,
 }
 
@@ -207,6 +257,9 @@ impl Metrics {
             durations: std::array::from_fn(|_| Histogram::new(&DURATION_BOUNDS, 1e9)),
             in_flight: AtomicI64::new(0),
             batches: Histogram::new(&BATCH_BOUNDS, 1.0),
+            dispatches: Default::default(),
+            queue_times: Histogram::new(&DURATION_BOUNDS, 1e9),
+            abandoned: AtomicU64::new(0),
             predictions: (0..classes).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -225,7 +278,22 @@ impl Metrics {
             500.. => 2,
         };
         self.requests[protocol as usize][class].fetch_add(1, Ordering::Relaxed);
-        self.durations[protocol as usize].observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        self.durations[protocol as usize].observe(nanos(duration));
+    }
+
+    /// Counts a batch that goes to the model.
+    pub fn dispatched(&self, reason: Dispatch) {
+        self.dispatches[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the time that a request has waited.
+    pub fn queued(&self, duration: Duration) {
+        self.queue_times.observe(nanos(duration));
+    }
+
+    /// Counts a request that nobody waits for any more.
+    pub fn abandoned(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts inputs that went through the model at once.
@@ -273,6 +341,14 @@ impl Metrics {
         page.single(&QUEUE_CAPACITY, now.queue_capacity);
         page.head(&BATCH_SIZE);
         page.histogram(&BATCH_SIZE, &[], &self.batches);
+        page.head(&DISPATCHES);
+        for reason in Dispatch::ALL {
+            let count = self.dispatches[reason as usize].load(Ordering::Relaxed);
+            page.sample(&DISPATCHES, &[reason.name()], count);
+        }
+        page.head(&QUEUE_TIME);
+        page.histogram(&QUEUE_TIME, &[], &self.queue_times);
+        page.single(&ABANDONED, self.abandoned.load(Ordering::Relaxed));
         page.head(&PREDICTIONS);
         for (class, count) in now.classes.iter().zip(&self.predictions) {
             page.sample(&PREDICTIONS, &[class], count.load(Ordering::Relaxed));
@@ -286,6 +362,10 @@ impl Metrics {
         );
         page.into_text()
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One prediction request in flight.
@@ -368,7 +448,5 @@ mod tests {
         metrics.answered(Protocol::Other, StatusCode::OK, Duration::ZERO);
         metrics.answered(Protocol::V2, StatusCode::TOO_MANY_REQUESTS, Duration::ZERO);
         assert_eq!(metrics.requests_total(), 1);
-        assert_eq!(Protocol::of(&Method::GET, "/v2/models/m"), Protocol::Other);
-        assert_eq!(Protocol::of(&Method::POST, "/v2/models/m/infer"), Protocol::V2);
     }
 }

@@ -1,27 +1,31 @@
 //! The server: a bundle over HTTP.
 //!
-//! It serves one model, on one thread of its own behind a bounded queue; everything else is asynchronous and never
-//! waits for it. Each protocol is a file (`plain`, `v1`, `v2`) that turns its requests into inputs for [`service`] and
-//! the answers back. It knows nothing of clap, of projects and of deployments: how it is told to run is [`Settings`],
+//! It serves one model behind a bounded queue. The main thread accepts connections and hears when to go; the event loops
+//! (`event_loop`), one for each core, serve them. Each protocol is a file (`plain`, `v1`, `v2`) that turns its requests
+//! into inputs for `worker` and the answers back. It knows nothing of clap, of projects and of deployments: how it is told to run is [`Settings`],
 //! and what it has to say to a person goes through the caller's `log`.
 
 mod batcher;
 mod connection;
 mod drain;
+mod event_loop;
 mod exposition;
 pub mod health;
 mod inherit;
 mod listener;
 pub mod metrics;
 mod payload;
+mod placement;
 mod plain;
 mod refusal;
 mod router;
 mod service;
 pub mod settings;
 mod tensor;
+mod timed;
 mod v1;
 mod v2;
+mod worker;
 
 pub use settings::{Request, Settings};
 
@@ -29,13 +33,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tokio::sync::oneshot;
 
-use connection::Connections;
 use drain::Stop;
+use event_loop::Loops;
 use inherit::Control;
 use listener::Listener;
-use service::{Phase, Service};
+use service::Service;
 
 /// Serves a bundle until it is told to go. `log` gets a line when the server is ready
 /// (`listening on http://127.0.0.1:5000`), when it is told to go, and when it has gone.
@@ -45,7 +48,7 @@ use service::{Phase, Service};
 /// Why the bundle cannot be served, or the address not be listened on.
 pub fn run(bundle: &Path, settings: &Settings, log: &dyn Fn(&str)) -> Result<()> {
     settings.check()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;
@@ -71,7 +74,8 @@ async fn live(bundle: &Path, settings: &Settings, log: &dyn Fn(&str)) -> Result<
     outcome
 }
 
-/// From the bundle to the end. `control` is taken when the server is ready.
+/// From the bundle to the end. `control` is taken when the server is ready, before which no connection is let in: the
+/// kernel holds them, or gives them to the others on a shared socket.
 async fn serve(
     bundle: &Path,
     settings: &Settings,
@@ -81,40 +85,37 @@ async fn serve(
     log: &dyn Fn(&str),
 ) -> Result<()> {
     let address = listener.address().context("cannot tell the address of the socket")?;
-    let (service, mut golden) = tokio::select! {
+    let (service, loops) = tokio::select! {
         started = start(bundle.to_owned(), settings.clone()) => started?,
         _ = stop.told() => return Ok(()),
     };
-    let connections = Connections::new(router::router(Arc::clone(&service)));
-    let mut ready = false;
+    if let Some(control) = control.take() {
+        stop.watch_supervisor(control.ready(Arc::clone(&service)).await);
+    }
+    log(&format!("listening on http://{address}"));
     let reason = loop {
         tokio::select! {
-            // Until it is ready, a server with a socket of its own answers that it is not; on a shared one it leaves
-            // the connections to those that are.
-            stream = listener.accept(), if ready || !listener.is_shared() => connections.serve(stream),
-            checked = &mut golden, if !ready => {
-                checked.context("the model's thread has ended")??;
-                ready = true;
-                service.enter(Phase::Ready);
-                if let Some(control) = control.take() {
-                    stop.watch_supervisor(control.ready(Arc::clone(&service)).await);
-                }
-                log(&format!("listening on http://{address}"));
-            }
+            stream = listener.accept() => loops.serve(stream),
             reason = stop.told() => break reason,
         }
     };
     log(&format!("{reason}: finishing what is in flight"));
-    match drain::drain(listener, &connections, &service, settings, stop).await {
+    match drain::drain(listener, &loops, &service, settings, stop).await {
         0 => log("all connections are closed"),
         open => log(&format!("{open} connections were open still when the time was over")),
     }
     Ok(())
 }
 
-/// Loads the model away from the threads that serve.
-async fn start(bundle: PathBuf, settings: Settings) -> Result<(Arc<Service>, oneshot::Receiver<Result<()>>)> {
-    tokio::task::spawn_blocking(move || Service::start(&bundle, &settings))
-        .await
-        .context("loading the model ended")?
+/// Loads the model away from the thread that hears when to go, and starts the event loops.
+async fn start(bundle: PathBuf, settings: Settings) -> Result<(Arc<Service>, Loops)> {
+    let loading = tokio::task::spawn_blocking(move || {
+        let threads = match settings.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let (service, workers) = Service::start(&bundle, &settings, threads)?;
+        Ok((service, Loops::start(workers)?))
+    });
+    loading.await.context("loading the model ended")?
 }

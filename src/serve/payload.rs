@@ -1,84 +1,86 @@
 //! The body of a request: read whole, within its limits, before anything is made of it.
 
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
-use serde::de::DeserializeOwned;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONTENT_LENGTH, EXPECT};
+use hyper::{HeaderMap, StatusCode};
+use serde::de::{DeserializeOwned, DeserializeSeed};
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
-use super::service::Service;
 
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
-/// How much of a body that is too large is read and thrown away, in bytes, and for how long: a client that is still
+/// How much of a body that nobody wants is read and thrown away, in bytes, and for how long: a client that is still
 /// sending when its connection is closed would not see the answer.
 const LINGER: (usize, Duration) = (256 << 20, Duration::from_secs(10));
 
-/// The body of a request.
-#[derive(Debug)]
-pub struct Payload(Vec<u8>);
-
-impl Payload {
-    /// The body as JSON; `what` it should be is told when it is not.
-    ///
-    /// # Errors
-    ///
-    /// 400 with the place where the JSON goes wrong.
-    pub fn json<T: DeserializeOwned>(&self, what: &str) -> Result<T, Refusal> {
-        serde_json::from_slice(&self.0).map_err(|error| Refusal::bad(format!("the body is no {what} in JSON: {error}")))
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+///
+/// 413 when it is larger, 408 when it does not arrive in time, 400 when it breaks off.
+pub async fn read(headers: &HeaderMap, body: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    // Told before anything is read, so that a client that asked (`Expect: 100-continue`) need not send it.
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
     }
+    let mut arrival = pin!(collect(body, announced, limit));
+    // Most bodies come with their heads: only the others need a timer.
+    if let Poll::Ready(arrived) = poll_fn(|context| Poll::Ready(arrival.as_mut().poll(context))).await {
+        return arrived;
+    }
+    timeout(ARRIVAL, arrival).await.unwrap_or_else(|_| {
+        Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {} s", ARRIVAL.as_secs()),
+        ))
+    })
 }
 
-impl FromRequest<Arc<Service>> for Payload {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Refusal> {
-        let binary = request.headers().contains_key("inference-header-content-length");
-        let limit = service.max_body();
-        let announced = request
-            .headers()
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let mut body = request.into_body();
-        // Told before anything is read, so that a client that asked (`Expect: 100-continue`) need not send it.
-        if announced.is_some_and(|length| length > limit) {
-            return Err(too_large(body, limit));
+async fn collect(body: &mut Incoming, announced: Option<usize>, limit: usize) -> Result<Bytes, Refusal> {
+    let broken = |error| Refusal::bad(format!("the body broke off: {error}"));
+    let Some(first) = next(body).await else {
+        return Ok(Bytes::new());
+    };
+    let first = first.map_err(broken)?;
+    if announced == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut bytes = Vec::with_capacity(announced.unwrap_or_default().max(first.len()));
+    let mut chunk = first;
+    loop {
+        if bytes.len() + chunk.len() > limit {
+            return Err(too_large(limit));
         }
-        let arrived = timeout(ARRIVAL, async {
-            let mut bytes = Vec::with_capacity(announced.unwrap_or_default());
-            while let Some(chunk) = next(&mut body).await {
-                let chunk = chunk.map_err(|error| Refusal::bad(format!("the body broke off: {error}")))?;
-                if bytes.len() + chunk.len() > limit {
-                    return Ok(None);
-                }
-                bytes.extend_from_slice(&chunk);
-            }
-            Ok(Some(bytes))
-        });
-        match arrived.await {
-            // Told after the body was read: what nobody reads would cost the client its connection.
-            Ok(Ok(Some(_))) if binary => Err(Refusal::bad(
-                "binary tensors are not served: send them as JSON (`binary_data: false`)",
-            )),
-            Ok(Ok(Some(bytes))) => Ok(Self(bytes)),
-            Ok(Ok(None)) => Err(too_large(body, limit)),
-            Ok(Err(refusal)) => Err(refusal),
-            Err(_) => Err(Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                format!("the body did not arrive within {} s", ARRIVAL.as_secs()),
-            )),
+        bytes.extend_from_slice(&chunk);
+        match next(body).await {
+            Some(next) => chunk = next.map_err(broken)?,
+            None => return Ok(bytes.into()),
         }
     }
 }
 
-fn too_large(mut body: Body, limit: usize) -> Refusal {
+fn too_large(limit: usize) -> Refusal {
+    Refusal::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body is larger than {limit} bytes: send the inputs in parts, or raise --max-body"),
+    )
+}
+
+/// Throws away what is left of a body whose request is refused, so that the connection stays of use.
+pub fn discard(headers: &HeaderMap, mut body: Incoming) {
+    // A client that asks before it sends takes the answer as a no.
+    if body.is_end_stream() || headers.contains_key(EXPECT) {
+        return;
+    }
     tokio::spawn(timeout(LINGER.1, async move {
         let mut left = LINGER.0;
         while let Some(Ok(chunk)) = next(&mut body).await
@@ -87,14 +89,10 @@ fn too_large(mut body: Body, limit: usize) -> Refusal {
             left -= chunk.len();
         }
     }));
-    Refusal::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body is larger than {limit} bytes: send the inputs in parts, or raise --max-body"),
-    )
 }
 
 /// The next piece of data; none at the end.
-async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
+async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
     loop {
         match poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await? {
             Ok(frame) => {
@@ -106,4 +104,33 @@ async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
             Err(error) => return Some(Err(error)),
         }
     }
+}
+
+/// A body as JSON; `what` it should be is told when it is not.
+///
+/// # Errors
+///
+/// 400 with the place where the JSON goes wrong.
+pub fn json<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Refusal> {
+    json_with(std::marker::PhantomData, body, what)
+}
+
+/// As [`json`], with a seed that knows where the values go.
+///
+/// # Errors
+///
+/// 400 with the place where the JSON goes wrong.
+pub fn json_with<'de, S: DeserializeSeed<'de>>(seed: S, body: &'de [u8], what: &str) -> Result<S::Value, Refusal> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = seed
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value));
+    read.map_err(|error| {
+        // What is JSON, and says something wrong, is told by those who read it.
+        if error.is_data() {
+            Refusal::bad(error.to_string())
+        } else {
+            Refusal::bad(format!("the body is no {what} in JSON: {error}"))
+        }
+    })
 }

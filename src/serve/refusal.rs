@@ -1,12 +1,16 @@
 //! A request that is not answered with a prediction: the status, the reason as `{"error": "..."}`, and when to come
 //! back.
 
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use axum::http::{Response, StatusCode};
-use axum::response::IntoResponse;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
 use super::batcher::BatchError;
+
+/// An answer to a request, whole.
+pub type Response = hyper::Response<Full<Bytes>>;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,7 @@ impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Self {
         let status = match error {
             BatchError::Full(_) => StatusCode::TOO_MANY_REQUESTS,
+            BatchError::Late => StatusCode::GATEWAY_TIMEOUT,
             BatchError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
             BatchError::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -51,16 +56,18 @@ impl From<BatchError> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> axum::response::Response {
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
         #[derive(Serialize)]
         struct Body<'a> {
             error: &'a str,
         }
-        let mut response = json(&Body { error: &self.message });
-        *response.status_mut() = self.status;
+        let mut response = json(&Body {
+            error: &refusal.message,
+        });
+        *response.status_mut() = refusal.status;
         if matches!(
-            self.status,
+            refusal.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
             response
@@ -72,16 +79,21 @@ impl IntoResponse for Refusal {
 }
 
 /// An answer as JSON.
-pub fn json(answer: &impl Serialize) -> axum::response::Response {
+pub fn json(answer: &impl Serialize) -> Response {
     match serde_json::to_vec(answer) {
-        Ok(body) => {
-            let mut response = Response::new(body.into());
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(body) => content(HeaderValue::from_static("application/json"), body),
+        // Only a map with keys that are no strings can end here, and no answer has one.
+        Err(_) => {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             response
         }
-        // Only a map with keys that are no strings can end here, and no answer has one.
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// An answer of another kind.
+pub fn content(kind: HeaderValue, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }

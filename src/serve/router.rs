@@ -1,22 +1,22 @@
 //! Which path goes where, and what is done for every request: it is counted, and while the server drains its answer
 //! tells the client to close the connection.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::{Path, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONNECTION, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::metrics::Protocol;
-use super::refusal::{self, Refusal};
+use super::refusal::{self, Refusal, Response};
 use super::service::{Phase, Service};
-use super::{plain, v1, v2};
+use super::worker::Worker;
+use super::{payload, plain, v1, v2};
+
+/// The client's patience, in milliseconds: what is not answered by then is not computed.
+const TIMEOUT: &str = "x-request-timeout-ms";
 
 /// What `GET /` tells: method, path with `NAME` and `VERSION`, and what it is for.
 const ENDPOINTS: [(&str, &str, &str); 14] = [
@@ -48,64 +48,227 @@ const ENDPOINTS: [(&str, &str, &str); 14] = [
     ("GET", "/metrics", "Prometheus"),
 ];
 
-/// All routes of a server.
-pub fn router(service: Arc<Service>) -> Router {
-    Router::new()
-        .route("/", get(index))
-        .route("/predict", post(plain::predict))
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .route("/healthz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/v1/models/{target}", get(v1::status).post(v1::predict))
-        .route("/v1/models/{name}/metadata", get(v1::metadata))
-        .route(
-            "/v1/models/{name}/versions/{target}",
-            get(v1::status_version).post(v1::predict_version),
-        )
-        .route("/v2", get(v2::server))
-        .route("/v2/health/live", get(live))
-        .route("/v2/health/ready", get(ready))
-        .route("/v2/models/{name}", get(v2::metadata))
-        .route("/v2/models/{name}/ready", get(model_ready))
-        .route("/v2/models/{name}/infer", post(v2::infer))
-        .route("/v2/models/{name}/versions/{version}", get(v2::metadata_version))
-        .route("/v2/models/{name}/versions/{version}/ready", get(version_ready))
-        .route("/v2/models/{name}/versions/{version}/infer", post(v2::infer_version))
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), observe))
-        .with_state(service)
+/// Segments of the longest path that there is: `/v2/models/NAME/versions/VERSION/infer`.
+const LONGEST: usize = 6;
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Endpoint<'a> {
+    action: Action,
+    /// The model that it names.
+    model: Option<&'a str>,
+    /// The version that it names.
+    version: Option<&'a str>,
 }
 
-async fn observe(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Index,
+    Live,
+    Ready,
+    Metrics,
+    Predict,
+    V1Status,
+    V1Metadata,
+    V1Predict,
+    V2Server,
+    V2Metadata,
+    V2Ready,
+    V2Infer,
+}
+
+impl Action {
+    const fn alone(self) -> Endpoint<'static> {
+        Endpoint {
+            action: self,
+            model: None,
+            version: None,
+        }
+    }
+
+    const fn of<'a>(self, model: &'a str, version: Option<&'a str>) -> Endpoint<'a> {
+        Endpoint {
+            action: self,
+            model: Some(model),
+            version,
+        }
+    }
+
+    /// The way a prediction came in; other requests are counted together.
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Predict => Protocol::Plain,
+            Self::V1Predict => Protocol::V1,
+            Self::V2Infer => Protocol::V2,
+            _ => Protocol::Other,
+        }
+    }
+
+    fn takes(self, method: &Method) -> bool {
+        let methods = self.protocol().methods();
+        methods.split(',').any(|taken| method == taken)
+    }
+}
+
+impl<'a> Endpoint<'a> {
+    /// Names of models and versions hold nothing that a path would have to escape, so nothing is unescaped here.
+    fn of(path: &'a str) -> Option<Self> {
+        let mut segments = [""; LONGEST];
+        let mut count = 0;
+        for segment in path.strip_prefix('/')?.split('/') {
+            *segments.get_mut(count)? = segment;
+            count += 1;
+        }
+        Some(match &segments[..count] {
+            [""] => Action::Index.alone(),
+            ["livez"] | ["v2", "health", "live"] => Action::Live.alone(),
+            ["readyz" | "healthz"] | ["v2", "health", "ready"] => Action::Ready.alone(),
+            ["metrics"] => Action::Metrics.alone(),
+            ["predict"] => Action::Predict.alone(),
+            ["v1", "models", target] => Self::v1(target, None)?,
+            ["v1", "models", name, "versions", target] => Self::v1(target, Some(name))?,
+            ["v1", "models", name, "metadata"] => Action::V1Metadata.of(name, None),
+            ["v1", "models", name, "versions", version, "metadata"] => Action::V1Metadata.of(name, Some(version)),
+            ["v2"] => Action::V2Server.alone(),
+            ["v2", "models", name, rest @ ..] => {
+                let (version, verb) = match rest {
+                    ["versions", version, verb @ ..] => (Some(*version), verb),
+                    verb => (None, verb),
+                };
+                let action = match verb {
+                    [] => Action::V2Metadata,
+                    ["ready"] => Action::V2Ready,
+                    ["infer"] => Action::V2Infer,
+                    _ => return None,
+                };
+                action.of(name, version)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The last segment of a path of TensorFlow Serving: `NAME`, `NAME:METHOD`, or the same with a version.
+    fn v1(target: &'a str, name: Option<&'a str>) -> Option<Self> {
+        let (subject, action) = match target.rsplit_once(':') {
+            None => (target, Action::V1Status),
+            Some((subject, "predict")) => (subject, Action::V1Predict),
+            Some(_) => return None,
+        };
+        Some(match name {
+            None => action.of(subject, None),
+            Some(name) => action.of(name, Some(subject)),
+        })
+    }
+
+    fn wrong_method(self, head: &Parts) -> Refusal {
+        let (method, path) = (&head.method, head.uri.path());
+        let hint = match self.action {
+            Action::V1Status => format!("predictions are at `{path}:predict`"),
+            _ => "the header `Allow` tells what".to_owned(),
+        };
+        Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("`{path}` does not take `{method}`: {hint}"),
+        )
+    }
+}
+
+/// Answers a request.
+pub async fn answer(worker: &Worker, request: Request<Incoming>) -> Response {
     let started = Instant::now();
-    let protocol = Protocol::of(request.method(), request.uri().path());
+    let service = worker.service();
+    let (head, mut body) = request.into_parts();
+    let endpoint = Endpoint::of(head.uri.path());
+    let protocol = endpoint.map_or(Protocol::Other, |endpoint| endpoint.action.protocol());
     let in_flight = (protocol != Protocol::Other).then(|| service.metrics().enter());
-    let mut response = next.run(request).await;
+    let outcome = match endpoint {
+        Some(endpoint) if endpoint.action.takes(&head.method) => act(worker, endpoint, &head, &mut body, started).await,
+        Some(endpoint) => Err(endpoint.wrong_method(&head)),
+        None => Err(Refusal::not_found(format!(
+            "there is no `{} {}` here: `GET /` lists what there is",
+            head.method,
+            head.uri.path()
+        ))),
+    };
     drop(in_flight);
-    // What axum refuses itself, it refuses as text: a path that is no UTF-8.
-    let status = response.status();
-    if status.is_client_error()
-        && response
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_none_or(|kind| kind != "application/json")
-    {
-        response = Refusal::new(status, "the path cannot be read").into_response();
+    let mut response = outcome.unwrap_or_else(|refusal| {
+        payload::discard(&head.headers, body);
+        refusal.into()
+    });
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allowed = HeaderValue::from_static(protocol.methods());
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    if service.phase() == Phase::Draining {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
     service
         .metrics()
         .answered(protocol, response.status(), started.elapsed());
-    if service.phase() == Phase::Draining {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 
-async fn index(State(service): State<Arc<Service>>) -> Response {
+/// Does what an endpoint is for.
+async fn act(
+    worker: &Worker,
+    endpoint: Endpoint<'_>,
+    head: &Parts,
+    body: &mut Incoming,
+    started: Instant,
+) -> Result<Response, Refusal> {
+    let service = worker.service();
+    if let Some(name) = endpoint.model {
+        service.check_model(name, endpoint.version)?;
+    }
+    if endpoint.action.protocol() != Protocol::Other {
+        // Told before the body is read: a server that is busy has no time for it.
+        worker.has_place()?;
+        let deadline = deadline(&head.headers, started)?;
+        let body = payload::read(&head.headers, body, service.max_body()).await?;
+        return match endpoint.action {
+            Action::V1Predict => v1::predict(worker, &body, deadline).await,
+            Action::V2Infer => v2::infer(worker, &head.headers, &body, deadline).await,
+            _ => plain::predict(worker, &body, deadline).await,
+        };
+    }
+    Ok(match endpoint.action {
+        Action::Live => {
+            service.alive()?;
+            refusal::json(&json!({"live": true}))
+        }
+        Action::Ready => {
+            service.ready()?;
+            refusal::json(&json!({"ready": true}))
+        }
+        Action::V2Ready => {
+            service.ready()?;
+            refusal::json(&json!({"name": service.manifest().name, "ready": true}))
+        }
+        Action::Metrics => metrics(service),
+        Action::V1Status => v1::status(service),
+        Action::V1Metadata => v1::metadata(service),
+        Action::V2Server => v2::server(),
+        Action::V2Metadata => v2::metadata(service),
+        _ => index(service),
+    })
+}
+
+/// When the client does not want an answer any more, if it says so.
+fn deadline(headers: &HeaderMap, started: Instant) -> Result<Option<Instant>, Refusal> {
+    let Some(value) = headers.get(TIMEOUT) else {
+        return Ok(None);
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .and_then(|millis| started.checked_add(Duration::from_millis(millis)))
+        .map(Some)
+        .ok_or_else(|| Refusal::bad(format!("the header `{TIMEOUT}` is no whole number of milliseconds")))
+}
+
+fn index(service: &Service) -> Response {
     let manifest = service.manifest();
     let endpoints: Vec<Value> = ENDPOINTS
         .iter()
@@ -126,49 +289,61 @@ async fn index(State(service): State<Arc<Service>>) -> Response {
     }))
 }
 
-async fn live(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {
-    service.alive()?;
-    Ok(refusal::json(&json!({"live": true})))
+fn metrics(service: &Service) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    refusal::content(kind, service.metrics_page())
 }
 
-async fn ready(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {
-    service.ready()?;
-    Ok(refusal::json(&json!({"ready": true})))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn model_ready(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    service.check_model(&name, None)?;
-    service.ready()?;
-    Ok(refusal::json(&json!({"name": name, "ready": true})))
-}
+    #[test]
+    fn a_path_stands_for_one_thing() {
+        let of = |path| Endpoint::of(path);
+        assert_eq!(of("/"), Some(Action::Index.alone()));
+        assert_eq!(of("/v2/health/live"), Some(Action::Live.alone()));
+        assert_eq!(of("/v1/models/a"), Some(Action::V1Status.of("a", None)));
+        assert_eq!(of("/v1/models/a:predict"), Some(Action::V1Predict.of("a", None)));
+        assert_eq!(
+            of("/v1/models/a/versions/7:predict"),
+            Some(Action::V1Predict.of("a", Some("7")))
+        );
+        assert_eq!(of("/v1/models/a/versions/7"), Some(Action::V1Status.of("a", Some("7"))));
+        assert_eq!(of("/v2/models/a"), Some(Action::V2Metadata.of("a", None)));
+        assert_eq!(of("/v2/models/a/infer"), Some(Action::V2Infer.of("a", None)));
+        assert_eq!(
+            of("/v2/models/a/versions/7/infer"),
+            Some(Action::V2Infer.of("a", Some("7")))
+        );
+        for nothing in [
+            "",
+            "*",
+            "//",
+            "/predict/",
+            "/v1/models/a:steal",
+            "/v2/models",
+            "/v2/models/a/b",
+            "/v2/models/a/versions",
+            "/v2/models/a/versions/7/infer/8",
+            "/../etc/passwd",
+        ] {
+            assert_eq!(of(nothing), None, "{nothing}");
+        }
+    }
 
-async fn version_ready(
-    State(service): State<Arc<Service>>,
-    Path((name, version)): Path<(String, String)>,
-) -> Result<Response, Refusal> {
-    service.check_model(&name, Some(&version))?;
-    service.ready()?;
-    Ok(refusal::json(&json!({"name": name, "ready": true})))
-}
-
-async fn metrics(State(service): State<Arc<Service>>) -> Response {
-    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, content_type)], service.metrics_page()).into_response()
-}
-
-async fn unknown(method: Method, uri: Uri) -> Refusal {
-    Refusal::not_found(format!(
-        "there is no `{method} {}` here: `GET /` lists what there is",
-        uri.path()
-    ))
-}
-
-async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!(
-            "`{}` does not take `{method}`: the header `Allow` tells what",
-            uri.path()
-        ),
-    )
+    #[test]
+    fn patience_is_a_number_of_milliseconds() {
+        let started = Instant::now();
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TIMEOUT, HeaderValue::from_str(text).expect("a value"));
+            deadline(&headers, started)
+        };
+        assert_eq!(deadline(&HeaderMap::new(), started), Ok(None));
+        assert_eq!(read("50"), Ok(Some(started + Duration::from_millis(50))));
+        for wrong in ["", "-1", "1.5", "5s", "99999999999999999999"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,30 +1,25 @@
-//! What every protocol shares: the model that is served, the way from JSON inputs to answers, and whether the server is
-//! ready. It knows no protocol and no connection.
+//! What every protocol shares: the model that is served and whether the server is ready. It knows no protocol and no
+//! connection; the way of a request to the model is `worker`'s.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context, Result};
-use axum::http::StatusCode;
-use serde_json::Value;
-use tokio::sync::oneshot;
 
-use super::batcher::{self, Batcher};
+use super::batcher::{self, Batcher, Places, Work};
 use super::metrics::{Metrics, Snapshot};
+use super::placement::Placement;
 use super::refusal::Refusal;
 use super::settings::Settings;
+use super::worker::{Task, Worker};
 use crate::bundle::{Bundle, Golden, Manifest};
-use crate::predict::{Predictor, argmax, raw_from_json};
+use crate::predict::Predictor;
 use crate::problem::Problem;
-
-/// Inputs of one request: encoding can make a row much larger than its JSON.
-const MAX_INPUTS: usize = 10_000;
 
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The golden outputs are not reproduced yet.
-    Starting,
     /// Serving.
     Ready,
     /// Told to go: finishing what is in flight.
@@ -36,41 +31,22 @@ pub enum Phase {
 pub struct Service {
     predictor: Arc<Predictor>,
     golden: Golden,
-    batcher: Batcher,
+    /// The ways to the model, one for each event loop.
+    batchers: Vec<Batcher>,
+    places: Arc<Places>,
     metrics: Arc<Metrics>,
     phase: AtomicU8,
     max_body: usize,
 }
 
-/// The model's answers to the inputs of one request.
-#[derive(Debug)]
-pub struct Answers<'a> {
-    /// The probability of each class, input by input.
-    pub probabilities: Vec<f32>,
-    /// Names of the classes.
-    pub classes: &'a [String],
-}
-
-impl Answers<'_> {
-    /// The probabilities of each input.
-    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.probabilities.chunks_exact(self.classes.len())
-    }
-
-    /// The most likely class of each input.
-    pub fn labels(&self) -> impl Iterator<Item = &str> {
-        self.rows().map(|row| self.classes[argmax(row)].as_str())
-    }
-}
-
 impl Service {
-    /// Opens and verifies the bundle, loads the model and starts its thread, whose first work is to reproduce the
-    /// golden outputs: the receiver hears how that went. Requests that come meanwhile wait in the queue.
+    /// Opens and verifies the bundle, loads the model, checks that it reproduces the golden outputs, and places it.
+    /// Gives the service, and a worker for each of `loops` event loops with the task that the loop has to run, if any.
     ///
     /// # Errors
     ///
     /// Why the bundle cannot be served.
-    pub fn start(path: &std::path::Path, settings: &Settings) -> Result<(Arc<Self>, oneshot::Receiver<Result<()>>)> {
+    pub fn start(path: &Path, settings: &Settings, loops: usize) -> Result<(Arc<Self>, Vec<(Worker, Option<Task>)>)> {
         let bundle = Bundle::open(path)?;
         let golden = bundle.golden()?;
         if golden.cases.is_empty() {
@@ -81,33 +57,49 @@ impl Service {
             .into());
         }
         let predictor = Arc::new(Predictor::load(&bundle)?);
+        predictor.check_golden(&golden)?;
         let metrics = Arc::new(Metrics::new(predictor.manifest().classes.len()));
-        let (batcher, queue) = batcher::queue(settings.queue);
-        let (tell, checked) = oneshot::channel();
+        let work = |max_batch| {
+            let model = Arc::clone(&predictor);
+            Work::new(predictor.encoded_width(), max_batch, &metrics, move |inputs| {
+                model.forward(inputs)
+            })
+        };
+        let places = Places::new(settings.queue);
+        let mut tasks = Vec::new();
+        let batchers: Vec<Batcher> = match Placement::measure(&predictor, settings.max_batch)? {
+            Placement::Loops { max_batch } => (0..loops)
+                .map(|_| {
+                    let (batcher, queue) = batcher::queue(&places);
+                    tasks.push(Box::pin(queue.work_here(work(max_batch))) as Task);
+                    batcher
+                })
+                .collect(),
+            Placement::Thread => {
+                let (batcher, queue) = batcher::queue(&places);
+                let work = work(settings.max_batch);
+                std::thread::Builder::new()
+                    .name("model".into())
+                    .spawn(move || queue.work_apart(&work))
+                    .context("cannot start the model's thread")?;
+                vec![batcher; loops]
+            }
+        };
         let service = Arc::new(Self {
-            predictor: Arc::clone(&predictor),
             golden,
-            batcher,
-            metrics: Arc::clone(&metrics),
-            phase: AtomicU8::new(Phase::Starting as u8),
+            batchers: batchers.clone(),
+            places,
+            metrics,
+            predictor,
+            phase: AtomicU8::new(Phase::Ready as u8),
             max_body: settings.max_body,
         });
-        let max_batch = settings.max_batch;
-        std::thread::Builder::new()
-            .name("model".into())
-            .spawn(move || {
-                let outcome = predictor.check_golden(&bundle);
-                let good = outcome.is_ok();
-                // Nobody listens when the server was told to go meanwhile.
-                let _ = tell.send(outcome);
-                if good {
-                    queue.work(predictor.encoded_width(), max_batch, &metrics, |inputs| {
-                        predictor.forward(inputs)
-                    });
-                }
-            })
-            .context("cannot start the model's thread")?;
-        Ok((service, checked))
+        let mut tasks = tasks.into_iter();
+        let workers = batchers
+            .into_iter()
+            .map(|batcher| (Worker::new(Arc::clone(&service), batcher), tasks.next()))
+            .collect();
+        Ok((service, workers))
     }
 
     /// What the bundle says of itself.
@@ -125,6 +117,11 @@ impl Service {
         self.predictor.digest()
     }
 
+    /// The model.
+    pub fn predictor(&self) -> &Predictor {
+        &self.predictor
+    }
+
     /// The counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -138,8 +135,8 @@ impl Service {
     /// The counts and what is served, in Prometheus' text format.
     pub fn metrics_page(&self) -> String {
         self.metrics.render(&Snapshot {
-            queue_depth: self.batcher.depth(),
-            queue_capacity: self.batcher.capacity(),
+            queue_depth: self.places.taken(),
+            queue_capacity: self.places.capacity(),
             ready: self.ready().is_ok(),
             model: &self.manifest().name,
             version: self.version(),
@@ -152,8 +149,7 @@ impl Service {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             phase if phase == Phase::Ready as u8 => Phase::Ready,
-            phase if phase == Phase::Draining as u8 => Phase::Draining,
-            _ => Phase::Starting,
+            _ => Phase::Draining,
         }
     }
 
@@ -166,9 +162,9 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// When the model's thread has ended.
+    /// When the model has ended.
     pub fn alive(&self) -> Result<(), Refusal> {
-        if self.batcher.is_alive() {
+        if self.batchers.iter().all(Batcher::is_alive) {
             Ok(())
         } else {
             Err(Refusal::unavailable("the model has stopped"))
@@ -184,9 +180,6 @@ impl Service {
         self.alive()?;
         match self.phase() {
             Phase::Ready => Ok(()),
-            Phase::Starting => Err(Refusal::unavailable(
-                "starting: the golden outputs are not reproduced yet",
-            )),
             Phase::Draining => Err(Refusal::unavailable(
                 "draining: this server was told to go and finishes what is in flight",
             )),
@@ -214,44 +207,6 @@ impl Service {
         }
     }
 
-    /// The model's answers to JSON inputs.
-    ///
-    /// # Errors
-    ///
-    /// Which input is wrong, and how; or that the model cannot answer now.
-    pub async fn answer(&self, inputs: &[Value]) -> Result<Answers<'_>, Refusal> {
-        if inputs.is_empty() {
-            return Err(Refusal::bad("the request holds no input"));
-        }
-        if inputs.len() > MAX_INPUTS {
-            return Err(Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!(
-                    "the request holds {} inputs, and may hold {MAX_INPUTS}: send them in parts",
-                    inputs.len()
-                ),
-            ));
-        }
-        let schema = &self.manifest().inputs;
-        let mut raw = Vec::with_capacity(schema.width());
-        let mut encoded = Vec::with_capacity(inputs.len() * self.predictor.encoded_width());
-        for (index, input) in inputs.iter().enumerate() {
-            raw.clear();
-            raw_from_json(schema, input, &mut raw).map_err(|error| Refusal::bad(format!("input {index}: {error}")))?;
-            self.predictor
-                .encode(&raw, &mut encoded)
-                .map_err(|error| Refusal::bad(format!("input {index}: {error}")))?;
-        }
-        let answers = Answers {
-            probabilities: self.batcher.answer(encoded).await?,
-            classes: &self.manifest().classes,
-        };
-        for row in answers.rows() {
-            self.metrics.predicted(argmax(row));
-        }
-        Ok(answers)
-    }
-
     /// Sends a golden input the way of any request and checks what comes back.
     ///
     /// # Errors
@@ -261,7 +216,7 @@ impl Service {
         let case = &self.golden.cases[0];
         let mut encoded = Vec::new();
         self.predictor.encode(&case.raw(), &mut encoded)?;
-        let answer = self.batcher.answer_when_free(encoded).await?;
+        let answer = self.batchers[0].answer_anyway(encoded).await?;
         let same = case.probabilities.len() == answer.len()
             && case
                 .probabilities

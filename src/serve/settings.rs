@@ -37,6 +37,8 @@ pub struct Settings {
     pub queue: usize,
     /// Inputs that go through the model at once.
     pub max_batch: usize,
+    /// Threads that serve connections, 0 for one on each core.
+    pub threads: usize,
 }
 
 impl Default for Settings {
@@ -52,6 +54,7 @@ impl Default for Settings {
             max_body: 16 << 20,
             queue: 256,
             max_batch: 64,
+            threads: 0,
         }
     }
 }
@@ -95,7 +98,7 @@ const fn switch(name: &'static str, help: &'static str) -> Flag {
 }
 
 /// The flags of a server, in the order of the help.
-pub const FLAGS: [Flag; 10] = [
+pub const FLAGS: [Flag; 11] = [
     flag("host", "HOST", "127.0.0.1", "Address to listen on"),
     flag("port", "PORT", "5000", "Port to listen on; 0 takes a free one"),
     switch(
@@ -119,6 +122,12 @@ pub const FLAGS: [Flag; 10] = [
         "INPUTS",
         "64",
         "Inputs that go through the model at once when requests have gathered",
+    ),
+    flag(
+        "threads",
+        "COUNT",
+        "0",
+        "Threads that serve connections; 0 takes one for each core",
     ),
     flag(
         "drain",
@@ -245,6 +254,7 @@ impl Settings {
             "grace" => self.grace = seconds(value)?,
             "max-body" => self.max_body = number(value)?,
             "queue" => self.queue = number(value)?,
+            "threads" => self.threads = number(value)?,
             _ => self.max_batch = number(value)?,
         }
         Ok(())
@@ -378,6 +388,7 @@ mod tests {
             max_body: 1,
             queue: 1,
             max_batch: 1,
+            threads: 1,
         };
         for flag in &FLAGS {
             from_table.set(flag, flag.default).expect("a default is valid");

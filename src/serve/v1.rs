@@ -1,104 +1,97 @@
 //! Predictions in the manner of TensorFlow Serving's REST API, in its row form: `{"instances": [...]}` gives
 //! `{"predictions": [[probability, ...], ...]}`. The columnar form (`inputs`) is refused.
 
-use std::sync::Arc;
+use std::fmt;
+use std::time::Instant;
 
-use axum::extract::{Path, State};
-use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
 
-use super::payload::Payload;
-use super::refusal::{self, Refusal};
+use super::payload;
+use super::refusal::{self, Refusal, Response};
 use super::service::{Phase, Service};
+use super::worker::{Inputs, Worker};
+use crate::predict::Samples;
 use crate::preprocess::{ColumnKind, Schema};
 
 /// The only signature of a model.
 const SIGNATURE: &str = "serving_default";
-
-#[derive(Deserialize)]
-struct Request {
-    signature_name: Option<String>,
-    instances: Option<Vec<Value>>,
-    inputs: Option<Value>,
-}
 
 #[derive(Serialize)]
 struct Answer<'a> {
     predictions: Vec<&'a [f32]>,
 }
 
-/// `POST /v1/models/NAME:predict`: the method is part of the last segment.
-pub async fn predict(
-    State(service): State<Arc<Service>>,
-    Path(target): Path<String>,
-    payload: Payload,
-) -> Result<Response, Refusal> {
-    answer(&service, &target, None, &payload).await
+/// Reads the body of a prediction, its instances straight into the inputs.
+struct Request<'a> {
+    schema: &'a Schema,
 }
 
-/// `POST /v1/models/NAME/versions/VERSION:predict`.
-pub async fn predict_version(
-    State(service): State<Arc<Service>>,
-    Path((name, target)): Path<(String, String)>,
-    payload: Payload,
-) -> Result<Response, Refusal> {
-    answer(&service, &target, Some(&name), &payload).await
+impl<'de> DeserializeSeed<'de> for Request<'_> {
+    type Value = Inputs;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Inputs, D::Error> {
+        from.deserialize_map(self)
+    }
 }
 
-async fn answer(service: &Service, target: &str, name: Option<&str>, payload: &Payload) -> Result<Response, Refusal> {
-    let Some((subject, method)) = target.rsplit_once(':') else {
-        return Err(Refusal::not_found(format!(
-            "`{target}` names no method: predictions are at `{target}:predict`"
-        )));
+impl<'de> Visitor<'de> for Request<'_> {
+    type Value = Inputs;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("an object with `instances`: an array of inputs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Inputs, A::Error> {
+        let mut inputs = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "instances" => {
+                    let mut read = Inputs::default();
+                    let samples = Samples {
+                        schema: self.schema,
+                        raw: &mut read.raw,
+                    };
+                    read.count = map.next_value_seed(samples)?;
+                    inputs = Some(read);
+                }
+                "inputs" => {
+                    return Err(A::Error::custom(
+                        "the columnar form (`inputs`) is not served: send rows as `instances`",
+                    ));
+                }
+                "signature_name" => {
+                    if let Some(other) = map.next_value::<Option<String>>()?.filter(|name| name != SIGNATURE) {
+                        return Err(A::Error::custom(format_args!(
+                            "there is no signature `{other}`, there is `{SIGNATURE}`"
+                        )));
+                    }
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        inputs.ok_or_else(|| A::Error::custom("the body has no `instances`: an array of inputs"))
+    }
+}
+
+/// `POST /v1/models/NAME:predict`.
+pub async fn predict(worker: &Worker, body: &[u8], deadline: Option<Instant>) -> Result<Response, Refusal> {
+    let request = Request {
+        schema: &worker.service().manifest().inputs,
     };
-    match name {
-        None => service.check_model(subject, None)?,
-        Some(name) => service.check_model(name, Some(subject))?,
-    }
-    if method != "predict" {
-        return Err(Refusal::not_found(format!(
-            "there is no method `{method}`, there is `predict`"
-        )));
-    }
-    let request: Request = payload.json("predict request")?;
-    if let Some(signature) = request.signature_name.filter(|signature| signature != SIGNATURE) {
-        return Err(Refusal::bad(format!(
-            "there is no signature `{signature}`, there is `{SIGNATURE}`"
-        )));
-    }
-    if request.inputs.is_some() {
-        return Err(Refusal::bad(
-            "the columnar form (`inputs`) is not served: send rows as `instances`",
-        ));
-    }
-    let instances = request
-        .instances
-        .ok_or_else(|| Refusal::bad("the body has no `instances`: an array of inputs"))?;
-    let answers = service.answer(&instances).await?;
+    let inputs = payload::json_with(request, body, "predict request")?;
+    let answers = worker.answer(&inputs, deadline).await?;
     Ok(refusal::json(&Answer {
         predictions: answers.rows().collect(),
     }))
 }
 
 /// `GET /v1/models/NAME`: whether the model is available.
-pub async fn status(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    service.check_model(&name, None)?;
-    Ok(model_status(&service))
-}
-
-/// `GET /v1/models/NAME/versions/VERSION`.
-pub async fn status_version(
-    State(service): State<Arc<Service>>,
-    Path((name, version)): Path<(String, String)>,
-) -> Result<Response, Refusal> {
-    service.check_model(&name, Some(&version))?;
-    Ok(model_status(&service))
-}
-
-fn model_status(service: &Service) -> Response {
+pub fn status(service: &Service) -> Response {
     let state = match service.phase() {
-        Phase::Starting => "LOADING",
         Phase::Ready => "AVAILABLE",
         Phase::Draining => "UNLOADING",
     };
@@ -112,8 +105,7 @@ fn model_status(service: &Service) -> Response {
 }
 
 /// `GET /v1/models/NAME/metadata`: the signature.
-pub async fn metadata(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    service.check_model(&name, None)?;
+pub fn metadata(service: &Service) -> Response {
     let manifest = service.manifest();
     let inputs: serde_json::Map<String, Value> = match &manifest.inputs {
         Schema::Image {
@@ -137,14 +129,14 @@ pub async fn metadata(State(service): State<Arc<Service>>, Path(name): Path<Stri
             })
             .collect(),
     };
-    Ok(refusal::json(&json!({
+    refusal::json(&json!({
         "model_spec": {"name": manifest.name, "signature_name": "", "version": service.version()},
         "metadata": {"signature_def": {"signature_def": {SIGNATURE: {
             "inputs": inputs,
             "outputs": {super::v2::PROBABILITIES: tensor("DT_FLOAT", &[manifest.classes.len()])},
             "method_name": "tensorflow/serving/predict",
         }}}},
-    })))
+    }))
 }
 
 /// A tensor as the metadata describes it; the first dimension is the batch.

@@ -3,17 +3,18 @@
 //! What a request's tensors hold is read in `tensor`. The answer has the tensors `probabilities` (`FP32`, `[n,
 //! classes]`) and `label` (`BYTES`, `[n]`). Binary tensors are refused.
 
-use std::sync::Arc;
+use std::time::Instant;
 
-use axum::extract::{Path, State};
-use axum::response::Response;
+use hyper::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::payload::Payload;
-use super::refusal::{self, Refusal};
+use super::payload;
+use super::refusal::{self, Refusal, Response};
 use super::service::Service;
 use super::tensor::{self, IMAGE, InputTensor};
+use super::worker::{Inputs, Worker};
+use crate::predict::raw_from_json;
 use crate::preprocess::{Column, ColumnKind, Schema};
 
 /// Name of the output that holds the probabilities.
@@ -63,41 +64,40 @@ enum OutputData<'a> {
 
 /// `POST /v2/models/NAME/infer`.
 pub async fn infer(
-    State(service): State<Arc<Service>>,
-    Path(name): Path<String>,
-    payload: Payload,
+    worker: &Worker,
+    headers: &HeaderMap,
+    body: &[u8],
+    deadline: Option<Instant>,
 ) -> Result<Response, Refusal> {
-    service.check_model(&name, None)?;
-    answer(&service, &payload).await
-}
-
-/// `POST /v2/models/NAME/versions/VERSION/infer`.
-pub async fn infer_version(
-    State(service): State<Arc<Service>>,
-    Path((name, version)): Path<(String, String)>,
-    payload: Payload,
-) -> Result<Response, Refusal> {
-    service.check_model(&name, Some(&version))?;
-    answer(&service, &payload).await
-}
-
-async fn answer(service: &Service, payload: &Payload) -> Result<Response, Refusal> {
-    let request: InferRequest = payload.json("infer request")?;
+    if headers.contains_key("inference-header-content-length") {
+        return Err(Refusal::bad(
+            "binary tensors are not served: send them as JSON (`binary_data: false`)",
+        ));
+    }
+    let service = worker.service();
+    let request: InferRequest = payload::json(body, "infer request")?;
     let wanted = wanted_outputs(&request)?;
-    let inputs = tensor::samples(&service.manifest().inputs, request.inputs).map_err(Refusal::bad)?;
-    let answers = service.answer(&inputs).await?;
+    let schema = &service.manifest().inputs;
+    let samples = tensor::samples(schema, request.inputs).map_err(Refusal::bad)?;
+    let mut inputs = Inputs::default();
+    for sample in &samples {
+        raw_from_json(schema, sample, &mut inputs.raw)
+            .map_err(|error| Refusal::bad(format!("input {}: {error}", inputs.count)))?;
+        inputs.count += 1;
+    }
+    let answers = worker.answer(&inputs, deadline).await?;
     let outputs = wanted
         .into_iter()
         .map(|name| match name {
             LABEL => OutputTensor {
                 name,
-                shape: vec![inputs.len()],
+                shape: vec![inputs.count],
                 datatype: "BYTES",
                 data: OutputData::Names(answers.labels().collect()),
             },
             _ => OutputTensor {
                 name,
-                shape: vec![inputs.len(), answers.classes.len()],
+                shape: vec![inputs.count, answers.classes.len()],
                 datatype: "FP32",
                 data: OutputData::Numbers(&answers.probabilities),
             },
@@ -140,26 +140,12 @@ fn wanted_outputs(request: &InferRequest) -> Result<Vec<&'static str>, Refusal> 
 }
 
 /// `GET /v2`: what this server is.
-pub async fn server() -> Response {
+pub fn server() -> Response {
     refusal::json(&json!({"name": "emberline", "version": env!("CARGO_PKG_VERSION"), "extensions": []}))
 }
 
 /// `GET /v2/models/NAME`.
-pub async fn metadata(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    service.check_model(&name, None)?;
-    Ok(model_metadata(&service))
-}
-
-/// `GET /v2/models/NAME/versions/VERSION`.
-pub async fn metadata_version(
-    State(service): State<Arc<Service>>,
-    Path((name, version)): Path<(String, String)>,
-) -> Result<Response, Refusal> {
-    service.check_model(&name, Some(&version))?;
-    Ok(model_metadata(&service))
-}
-
-fn model_metadata(service: &Service) -> Response {
+pub fn metadata(service: &Service) -> Response {
     let manifest = service.manifest();
     let inputs: Vec<Value> = match &manifest.inputs {
         Schema::Image {

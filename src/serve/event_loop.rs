@@ -1,0 +1,119 @@
+//! The threads that serve connections: one for each core, each with an event loop of its own.
+//!
+//! A connection stays on the loop that it was given to, and so does each of its requests, from the socket to the model
+//! and back: nothing is handed from thread to thread on the way, and what is ready at once is answered as one batch.
+//! Accepting is done elsewhere, so that no work on a loop holds it up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use super::connection;
+use super::worker::{Task, Worker};
+
+/// The loops of a server, with their connections, which are counted so that they can be waited for.
+#[derive(Debug)]
+pub struct Loops {
+    loops: Vec<Loop>,
+    /// Each connection holds a receiver, and closes as soon as it can when this is true.
+    close: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Loop {
+    streams: mpsc::UnboundedSender<std::net::TcpStream>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Loops {
+    /// Starts a loop for each worker, with the task that it has to run, if any.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub fn start(workers: impl IntoIterator<Item = (Worker, Option<Task>)>) -> Result<Self> {
+        let (close, _) = watch::channel(false);
+        let loops = workers
+            .into_iter()
+            .enumerate()
+            .map(|(index, (worker, task))| Loop::start(index, worker, task, close.clone()))
+            .collect::<Result<_>>()?;
+        Ok(Self { loops, close })
+    }
+
+    /// Gives a stream to the loop that has the fewest.
+    pub fn serve(&self, stream: TcpStream) {
+        let open = |one: &&Loop| one.open.load(Ordering::Relaxed);
+        if let (Some(least), Ok(stream)) = (self.loops.iter().min_by_key(open), stream.into_std()) {
+            least.open.fetch_add(1, Ordering::Relaxed);
+            // A loop ends with the process only.
+            let _ = least.streams.send(stream);
+        }
+    }
+
+    /// Connections that are open.
+    pub fn count(&self) -> usize {
+        self.loops.iter().map(|one| one.open.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Closes connections that are idle, and the others after their request.
+    pub fn close(&self) {
+        self.close.send_replace(true);
+    }
+
+    /// Waits until there is none.
+    pub async fn closed(&self) {
+        // A stream on its way to its loop is counted before it can be waited for.
+        while self.count() > 0 {
+            self.close.closed().await;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Loop {
+    fn start(index: usize, worker: Worker, task: Option<Task>, close: watch::Sender<bool>) -> Result<Self> {
+        let (streams, mut handed) = mpsc::unbounded_channel::<std::net::TcpStream>();
+        let open = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&open);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start an event loop")?;
+        std::thread::Builder::new()
+            .name(format!("loop-{index}"))
+            .spawn(move || {
+                runtime.block_on(async move {
+                    if let Some(task) = task {
+                        tokio::spawn(task);
+                    }
+                    let worker = Arc::new(worker);
+                    while let Some(stream) = handed.recv().await {
+                        let close = close.subscribe();
+                        let worker = Arc::clone(&worker);
+                        let open = Open(Arc::clone(&counted));
+                        tokio::spawn(async move {
+                            if let Ok(stream) = TcpStream::from_std(stream) {
+                                connection::serve(stream, worker, close).await;
+                            }
+                            drop(open);
+                        });
+                    }
+                });
+            })
+            .context("cannot start the thread of an event loop")?;
+        Ok(Self { streams, open })
+    }
+}
+
+/// An open connection.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

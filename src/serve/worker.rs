@@ -1,0 +1,111 @@
+//! The way of a request from raw inputs to answers, on one event loop.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::StatusCode;
+
+use super::batcher::Batcher;
+use super::refusal::Refusal;
+use super::service::Service;
+use crate::predict::argmax;
+
+/// Inputs of one request: encoding can make a row much larger than its JSON.
+const MAX_INPUTS: usize = 10_000;
+
+/// What an event loop has to do for its answers to come, when the model does not work elsewhere.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What an event loop answers requests with: the service, and the loop's own way to the model.
+#[derive(Debug)]
+pub struct Worker {
+    service: Arc<Service>,
+    batcher: Batcher,
+}
+
+/// Raw inputs of one request, one after another.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// The model's input width of values for each input, a missing one as NaN.
+    pub raw: Vec<f32>,
+    /// Inputs.
+    pub count: usize,
+}
+
+/// The model's answers to the inputs of one request.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    /// The probability of each class, input by input.
+    pub probabilities: Vec<f32>,
+    /// Names of the classes.
+    pub classes: &'a [String],
+}
+
+impl Answers<'_> {
+    /// The probabilities of each input.
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.probabilities.chunks_exact(self.classes.len())
+    }
+
+    /// The most likely class of each input.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.rows().map(|row| self.classes[argmax(row)].as_str())
+    }
+}
+
+impl Worker {
+    /// Answers by way of `batcher`.
+    pub fn new(service: Arc<Service>, batcher: Batcher) -> Self {
+        Self { service, batcher }
+    }
+
+    /// What is served.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Refuses as [`Worker::answer`] would now.
+    ///
+    /// # Errors
+    ///
+    /// When as many requests wait as may.
+    pub fn has_place(&self) -> Result<(), Refusal> {
+        Ok(self.batcher.has_place()?)
+    }
+
+    /// The model's answers. What is not answered by `deadline` is not computed.
+    ///
+    /// # Errors
+    ///
+    /// Which input is wrong, and how; or that the model cannot answer now.
+    pub async fn answer(&self, inputs: &Inputs, deadline: Option<Instant>) -> Result<Answers<'_>, Refusal> {
+        if inputs.count == 0 {
+            return Err(Refusal::bad("the request holds no input"));
+        }
+        if inputs.count > MAX_INPUTS {
+            return Err(Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!(
+                    "the request holds {} inputs, and may hold {MAX_INPUTS}: send them in parts",
+                    inputs.count
+                ),
+            ));
+        }
+        let predictor = self.service.predictor();
+        let mut encoded = Vec::with_capacity(inputs.count * predictor.encoded_width());
+        for (index, raw) in inputs.raw.chunks_exact(predictor.input_width()).enumerate() {
+            predictor
+                .encode(raw, &mut encoded)
+                .map_err(|error| Refusal::bad(format!("input {index}: {error}")))?;
+        }
+        let answers = Answers {
+            probabilities: self.batcher.answer(encoded, deadline).await?,
+            classes: &self.service.manifest().classes,
+        };
+        for row in answers.rows() {
+            self.service.metrics().predicted(argmax(row));
+        }
+        Ok(answers)
+    }
+}
