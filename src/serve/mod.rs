@@ -7,6 +7,7 @@
 
 mod batcher;
 mod connection;
+mod datatype;
 mod drain;
 mod event_loop;
 mod exposition;

@@ -1,7 +1,13 @@
-//! `POST /predict`, for people: one input or an array of inputs as JSON, answered with names instead of positions.
+//! `POST /predict`, for people: one input or an array of inputs as JSON, pixels as raw bytes, or a form with such files,
+//! answered with names instead of positions.
 
 use std::time::Instant;
 
+use http_body_util::{BodyDataStream, Full};
+use hyper::HeaderMap;
+use hyper::body::Bytes;
+use hyper::header::CONTENT_TYPE;
+use multer::Multipart;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -9,6 +15,7 @@ use super::payload;
 use super::refusal::{self, Refusal, Response};
 use super::worker::{Inputs, Worker};
 use crate::predict::{OneOrMore, argmax};
+use crate::preprocess::Schema;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -42,14 +49,31 @@ impl Serialize for ByClass<'_> {
 }
 
 /// `POST /predict`.
-pub async fn predict(worker: &Worker, body: &[u8], deadline: Option<Instant>) -> Result<Response, Refusal> {
+pub async fn predict(
+    worker: &Worker,
+    headers: &HeaderMap,
+    body: Bytes,
+    deadline: Option<Instant>,
+) -> Result<Response, Refusal> {
     let service = worker.service();
+    let schema = &service.manifest().inputs;
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     let mut inputs = Inputs::default();
-    let seed = OneOrMore {
-        schema: &service.manifest().inputs,
-        raw: &mut inputs.raw,
-    };
-    inputs.count = payload::json_with(seed, body, "input")?;
+    if kind.starts_with("multipart/") {
+        let boundary = multer::parse_boundary(kind).map_err(|error| broken(&error))?;
+        let mut parts = Multipart::new(BodyDataStream::new(Full::new(body)), boundary);
+        while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
+            let kind = part.content_type().map(ToString::to_string).unwrap_or_default();
+            let name = part.file_name().or(part.name()).unwrap_or_default().to_owned();
+            let content = part.bytes().await.map_err(|error| broken(&error))?;
+            read(schema, &kind, &content, &mut inputs).map_err(|refusal| refusal.within(&format!("part `{name}`")))?;
+        }
+    } else {
+        read(schema, kind, &body, &mut inputs)?;
+    }
     let answers = worker.answer(&inputs, deadline).await?;
     let predictions = answers
         .rows()
@@ -71,4 +95,41 @@ pub async fn predict(worker: &Worker, body: &[u8], deadline: Option<Instant>) ->
         version: service.version(),
         digest: service.digest(),
     }))
+}
+
+fn broken(error: &multer::Error) -> Refusal {
+    Refusal::bad(format!("the body is no multipart form: {error}"))
+}
+
+/// Appends the inputs that `content` holds. What does not say what it is, or says only that a form was sent as `curl -d`
+/// does, is JSON.
+fn read(schema: &Schema, kind: &str, content: &[u8], inputs: &mut Inputs) -> Result<(), Refusal> {
+    if kind.starts_with("application/octet-stream") {
+        return read_bytes(schema, content, inputs);
+    }
+    let seed = OneOrMore {
+        schema,
+        raw: &mut inputs.raw,
+    };
+    inputs.count += payload::json_with(seed, content, "input")?;
+    Ok(())
+}
+
+/// Raw bytes are the pixels of one image after another.
+fn read_bytes(schema: &Schema, content: &[u8], inputs: &mut Inputs) -> Result<(), Refusal> {
+    let Schema::Image { .. } = schema else {
+        return Err(Refusal::bad(
+            "rows of a table cannot come as raw bytes: send them as JSON",
+        ));
+    };
+    let width = schema.width();
+    if content.is_empty() || !content.len().is_multiple_of(width) {
+        return Err(Refusal::bad(format!(
+            "an image is {width} bytes, one for each pixel, and these are {}",
+            content.len()
+        )));
+    }
+    inputs.raw.extend(content.iter().map(|pixel| f32::from(*pixel)));
+    inputs.count += content.len() / width;
+    Ok(())
 }

@@ -19,13 +19,22 @@ use super::{payload, plain, v1, v2};
 const TIMEOUT: &str = "x-request-timeout-ms";
 
 /// What `GET /` tells: method, path with `NAME` and `VERSION`, and what it is for.
-const ENDPOINTS: [(&str, &str, &str); 14] = [
+const ENDPOINTS: [(&str, &str, &str); 15] = [
     (
         "POST",
         "/predict",
         "one input or an array of inputs; answers with names",
     ),
-    ("POST", "/v1/models/NAME:predict", "TensorFlow Serving, row form"),
+    (
+        "POST",
+        "/v1/models/NAME:predict",
+        "TensorFlow Serving, rows as `instances` or columns as `inputs`",
+    ),
+    (
+        "POST",
+        "/v1/models/NAME:classify",
+        "TensorFlow Serving, `examples` by name",
+    ),
     ("GET", "/v1/models/NAME", "status, TensorFlow Serving"),
     ("GET", "/v1/models/NAME/metadata", "signature, TensorFlow Serving"),
     ("POST", "/v2/models/NAME/infer", "Open Inference Protocol"),
@@ -71,6 +80,7 @@ enum Action {
     V1Status,
     V1Metadata,
     V1Predict,
+    V1Classify,
     V2Server,
     V2Metadata,
     V2Ready,
@@ -98,7 +108,7 @@ impl Action {
     fn protocol(self) -> Protocol {
         match self {
             Self::Predict => Protocol::Plain,
-            Self::V1Predict => Protocol::V1,
+            Self::V1Predict | Self::V1Classify => Protocol::V1,
             Self::V2Infer => Protocol::V2,
             _ => Protocol::Other,
         }
@@ -152,6 +162,7 @@ impl<'a> Endpoint<'a> {
         let (subject, action) = match target.rsplit_once(':') {
             None => (target, Action::V1Status),
             Some((subject, "predict")) => (subject, Action::V1Predict),
+            Some((subject, "classify")) => (subject, Action::V1Classify),
             Some(_) => return None,
         };
         Some(match name {
@@ -228,8 +239,9 @@ async fn act(
         let body = payload::read(&head.headers, body, service.max_body()).await?;
         return match endpoint.action {
             Action::V1Predict => v1::predict(worker, &body, deadline).await,
-            Action::V2Infer => v2::infer(worker, &head.headers, &body, deadline).await,
-            _ => plain::predict(worker, &body, deadline).await,
+            Action::V1Classify => v1::classify(worker, &body, deadline).await,
+            Action::V2Infer => v2::infer(worker, &head.headers, &body, started, deadline).await,
+            _ => plain::predict(worker, &head.headers, body, deadline).await,
         };
     }
     Ok(match endpoint.action {

@@ -2,12 +2,17 @@
 //!
 //! An image model takes one tensor, `image`: `[n, height, width, channels]`, without the channels when there is one, or
 //! flattened to `[n, pixels]`. A table takes one tensor of shape `[n]` or `[n, 1]` for each column, under its name, a
-//! column that is left out being missing; or one tensor `rows` of shape `[n, columns]`.
+//! column that is left out being missing; or one tensor `rows` of shape `[n, columns]`. Their elements come as JSON, or
+//! as bytes after it (the binary tensor extension).
+
+use std::fmt;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
-use crate::preprocess::Schema;
+use super::datatype::Datatype;
+use super::worker::Inputs;
+use crate::preprocess::{Column, ColumnKind, Schema};
 
 /// Name of an image model's input.
 pub const IMAGE: &str = "image";
@@ -20,15 +25,43 @@ pub struct InputTensor {
     name: String,
     shape: Vec<usize>,
     datatype: String,
-    data: Value,
+    #[serde(default)]
+    parameters: Parameters,
+    data: Option<Data>,
 }
 
-/// The samples that a request's tensors hold.
+/// What a request says of a tensor that it sends. Other parameters are hints to other servers.
+#[derive(Default, Deserialize)]
+struct Parameters {
+    binary_data_size: Option<usize>,
+}
+
+/// The elements of a tensor in row-major order.
+#[derive(Debug, PartialEq)]
+pub enum Elements {
+    /// Numbers, a missing one as NaN.
+    Numbers(Vec<f32>),
+    /// Texts.
+    Texts(Vec<String>),
+}
+
+/// The inputs that a request's tensors hold. `binary` is what comes after the JSON, tensor by tensor.
 ///
 /// # Errors
 ///
 /// Which tensor does not fit the model or itself, and how.
-pub fn samples(schema: &Schema, mut tensors: Vec<InputTensor>) -> Result<Vec<Value>, String> {
+pub fn inputs(schema: &Schema, tensors: Vec<InputTensor>, binary: &[u8]) -> Result<Inputs, String> {
+    let mut left = binary;
+    let tensors = tensors
+        .into_iter()
+        .map(|tensor| tensor.read(&mut left))
+        .collect::<Result<Vec<_>, _>>()?;
+    if !left.is_empty() {
+        return Err(format!(
+            "{} bytes after the JSON belong to no tensor: `binary_data_size` tells how many each has",
+            left.len()
+        ));
+    }
     match schema {
         Schema::Image {
             height,
@@ -36,70 +69,75 @@ pub fn samples(schema: &Schema, mut tensors: Vec<InputTensor>) -> Result<Vec<Val
             channels,
         } => {
             let tensor = one(tensors, IMAGE)?;
+            let pixels = height * width * channels;
             let shape = tensor.shape.get(1..).unwrap_or_default();
             let fits = shape == [*height, *width, *channels]
                 || (*channels == 1 && shape == [*height, *width])
-                || shape == [height * width * channels];
+                || shape == [pixels];
             if !fits {
-                return Err(tensor.misshapen(&format!(
-                    "[n, {height}, {width}, {channels}] or [n, {}]",
-                    height * width * channels
-                )));
+                return Err(tensor.misshapen(&format!("[n, {height}, {width}, {channels}] or [n, {pixels}]")));
             }
-            tensor.rows(schema.width())
+            let Elements::Numbers(raw) = tensor.elements else {
+                return Err(format!("input `{IMAGE}` holds texts, and a pixel is a number"));
+            };
+            let count = tensor.shape[0];
+            Ok(Inputs { raw, count })
         }
-        Schema::Table { columns } => {
-            if tensors.len() == 1 && tensors[0].name == ROWS && !columns.iter().any(|column| column.name == ROWS) {
-                let tensor = one(tensors, ROWS)?;
-                return match tensor.shape[..] {
-                    [_, width] if width == columns.len() => tensor.rows(width),
-                    _ => Err(tensor.misshapen(&format!("[n, {}]", columns.len()))),
+        Schema::Table { columns } => match &tensors[..] {
+            [tensor] if tensor.name == ROWS && !columns.iter().any(|column| column.name == ROWS) => {
+                let [count, width] = tensor.shape[..] else {
+                    return Err(tensor.misshapen(&format!("[n, {}]", columns.len())));
                 };
-            }
-            if let Some(tensor) = tensors
-                .iter()
-                .find(|tensor| !columns.iter().any(|column| column.name == tensor.name))
-            {
-                let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-                return Err(format!(
-                    "there is no input `{}`, there are {} (or `{ROWS}` for whole rows)",
-                    tensor.name,
-                    names.join(", ")
-                ));
-            }
-            let mut rows: Vec<Vec<Value>> = Vec::new();
-            for (index, column) in columns.iter().enumerate() {
-                let Some(place) = tensors.iter().position(|tensor| tensor.name == column.name) else {
-                    continue;
-                };
-                let tensor = tensors.swap_remove(place);
-                let ([count] | [count, 1]) = tensor.shape[..] else {
-                    return Err(tensor.misshapen("[n] or [n, 1]"));
-                };
-                let cells = tensor.elements()?;
-                if rows.is_empty() {
-                    rows = vec![vec![Value::Null; columns.len()]; count];
-                } else if rows.len() != count {
-                    return Err(format!(
-                        "input `{}` has {count} rows, and the ones before it have {}",
-                        column.name,
-                        rows.len()
-                    ));
+                if width != columns.len() {
+                    return Err(tensor.misshapen(&format!("[n, {}]", columns.len())));
                 }
-                for (row, cell) in rows.iter_mut().zip(cells) {
-                    row[index] = cell;
+                let mut raw = Vec::with_capacity(count * width);
+                for (index, column) in (0..count * width).zip(columns.iter().cycle()) {
+                    raw.push(tensor.elements.cell(index, column)?);
                 }
+                Ok(Inputs { raw, count })
             }
-            if let Some(tensor) = tensors.first() {
-                return Err(format!("input `{}` comes twice", tensor.name));
-            }
-            Ok(rows.into_iter().map(Value::Array).collect())
-        }
+            _ => by_column(columns, &tensors),
+        },
     }
 }
 
+fn by_column(columns: &[Column], tensors: &[Tensor]) -> Result<Inputs, String> {
+    let mut inputs = Inputs::default();
+    let mut seen = vec![false; columns.len()];
+    for (position, tensor) in tensors.iter().enumerate() {
+        let Some(place) = columns.iter().position(|column| column.name == tensor.name) else {
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            return Err(format!(
+                "there is no input `{}`, there are {} (or `{ROWS}` for whole rows)",
+                tensor.name,
+                names.join(", ")
+            ));
+        };
+        if std::mem::replace(&mut seen[place], true) {
+            return Err(format!("input `{}` comes twice", tensor.name));
+        }
+        let ([count] | [count, 1]) = tensor.shape[..] else {
+            return Err(tensor.misshapen("[n] or [n, 1]"));
+        };
+        if position == 0 {
+            inputs.count = count;
+            inputs.raw = vec![f32::NAN; count * columns.len()];
+        } else if inputs.count != count {
+            return Err(format!(
+                "input `{}` has {count} rows, and the ones before it have {}",
+                tensor.name, inputs.count
+            ));
+        }
+        for (index, row) in inputs.raw.chunks_exact_mut(columns.len()).enumerate() {
+            row[place] = tensor.elements.cell(index, &columns[place])?;
+        }
+    }
+    Ok(inputs)
+}
+
 /// The one tensor that there has to be.
-fn one(mut tensors: Vec<InputTensor>, name: &str) -> Result<InputTensor, String> {
+fn one(mut tensors: Vec<Tensor>, name: &str) -> Result<Tensor, String> {
     if let Some(other) = tensors.iter().find(|tensor| tensor.name != name) {
         return Err(format!("there is no input `{}`, there is `{name}`", other.name));
     }
@@ -112,45 +150,69 @@ fn one(mut tensors: Vec<InputTensor>, name: &str) -> Result<InputTensor, String>
     }
 }
 
-impl InputTensor {
+/// A tensor whose elements are as many as its shape says, and of its datatype.
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    elements: Elements,
+}
+
+impl Tensor {
     fn misshapen(&self, expected: &str) -> String {
         format!(
             "input `{}` has shape {:?}, and the model takes {expected}",
             self.name, self.shape
         )
     }
+}
 
-    /// The elements, `width` to a row.
-    fn rows(self, width: usize) -> Result<Vec<Value>, String> {
-        let mut elements = self.elements()?.into_iter();
-        let mut rows = Vec::with_capacity(elements.len() / width);
-        while elements.len() > 0 {
-            rows.push(Value::Array(elements.by_ref().take(width).collect()));
-        }
-        Ok(rows)
-    }
-
-    /// The elements in row-major order, each of the datatype, as many as the shape says. Nested data has to be nested
-    /// as the shape is.
-    fn elements(self) -> Result<Vec<Value>, String> {
+impl InputTensor {
+    /// Takes the tensor's bytes from the beginning of `binary`, if it has some.
+    fn read(self, binary: &mut &[u8]) -> Result<Tensor, String> {
         let Self {
             name,
             shape,
             datatype,
+            parameters,
             data,
         } = self;
-        let Value::Array(items) = data else {
-            return Err(format!("input `{name}`: `data` is no array"));
-        };
         let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
         let count = count.ok_or_else(|| format!("input `{name}` has shape {shape:?}, which is too large"))?;
-        let elements = if items.iter().any(Value::is_array) {
-            let mut elements = Vec::new();
-            unnest(items, &shape, &mut elements)
-                .map_err(|()| format!("input `{name}`: `data` is not nested as its shape {shape:?} is"))?;
-            elements
-        } else {
-            items
+        let datatype = Datatype::parse(&datatype).ok_or_else(|| {
+            format!(
+                "input `{name}` has datatype `{datatype}`, and this server reads {}",
+                Datatype::NAMES
+            )
+        })?;
+        let elements = match (data, parameters.binary_data_size) {
+            (Some(Data { elements, nesting }), None) => {
+                if !nesting.fits(&shape) {
+                    return Err(format!(
+                        "input `{name}`: `data` is not nested as its shape {shape:?} is"
+                    ));
+                }
+                datatype
+                    .check(&elements)
+                    .map_err(|reason| format!("input `{name}`: {reason}"))?;
+                elements
+            }
+            (None, Some(size)) => {
+                let bytes = binary.split_off(..size).ok_or_else(|| {
+                    format!(
+                        "input `{name}` has {size} bytes after the JSON, and there are {}",
+                        binary.len()
+                    )
+                })?;
+                datatype
+                    .decode(bytes, count)
+                    .map_err(|reason| format!("input `{name}`: {reason}"))?
+            }
+            (Some(_), Some(_)) => return Err(format!("input `{name}` has both `data` and `binary_data_size`")),
+            (None, None) => {
+                return Err(format!(
+                    "input `{name}` has no `data`, and no `binary_data_size` among its parameters"
+                ));
+            }
         };
         if elements.len() != count {
             return Err(format!(
@@ -158,92 +220,170 @@ impl InputTensor {
                 elements.len()
             ));
         }
-        let datatype = Datatype::parse(&datatype)
-            .ok_or_else(|| format!("input `{name}` has datatype `{datatype}`, and this server reads {DATATYPES}"))?;
-        if let Some(index) = elements.iter().position(|element| !datatype.holds(element)) {
-            return Err(format!(
-                "input `{name}`: element {index} is `{}`, which is no {}",
-                elements[index],
-                datatype.name()
-            ));
-        }
-        Ok(elements)
+        Ok(Tensor { name, shape, elements })
     }
 }
 
-fn unnest(items: Vec<Value>, shape: &[usize], elements: &mut Vec<Value>) -> Result<(), ()> {
-    let (size, inner) = shape.split_first().ok_or(())?;
-    if items.len() != *size {
-        return Err(());
-    }
-    if inner.is_empty() {
-        if items.iter().any(Value::is_array) {
-            return Err(());
-        }
-        elements.extend(items);
-        return Ok(());
-    }
-    items.into_iter().try_for_each(|item| match item {
-        Value::Array(items) => unnest(items, inner, elements),
-        _ => Err(()),
-    })
-}
-
-/// What a tensor's elements are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Datatype {
-    /// Whole numbers between two bounds.
-    Integer(&'static str, f64, f64),
-    /// Numbers; a missing one is `null`.
-    Float(&'static str),
-    /// Texts.
-    Bytes,
-}
-
-const DATATYPES: &str = "UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64 and BYTES";
-
-impl Datatype {
-    fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "UINT8" => Self::Integer("UINT8", 0.0, u8::MAX.into()),
-            "UINT16" => Self::Integer("UINT16", 0.0, u16::MAX.into()),
-            "UINT32" => Self::Integer("UINT32", 0.0, u32::MAX.into()),
-            "UINT64" => Self::Integer("UINT64", 0.0, u64::MAX as f64),
-            "INT8" => Self::Integer("INT8", i8::MIN.into(), i8::MAX.into()),
-            "INT16" => Self::Integer("INT16", i16::MIN.into(), i16::MAX.into()),
-            "INT32" => Self::Integer("INT32", i32::MIN.into(), i32::MAX.into()),
-            "INT64" => Self::Integer("INT64", i64::MIN as f64, i64::MAX as f64),
-            "FP16" => Self::Float("FP16"),
-            "FP32" => Self::Float("FP32"),
-            "FP64" => Self::Float("FP64"),
-            "BYTES" => Self::Bytes,
-            _ => return None,
-        })
-    }
-
-    fn name(self) -> &'static str {
+impl Elements {
+    fn len(&self) -> usize {
         match self {
-            Self::Integer(name, ..) | Self::Float(name) => name,
-            Self::Bytes => "BYTES",
+            Self::Numbers(numbers) => numbers.len(),
+            Self::Texts(texts) => texts.len(),
         }
     }
 
-    fn holds(self, element: &Value) -> bool {
-        match self {
-            Self::Integer(_, least, greatest) => element
-                .as_f64()
-                .is_some_and(|number| number.fract() == 0.0 && (least..=greatest).contains(&number)),
-            Self::Float(_) => element.is_number() || element.is_null(),
-            Self::Bytes => element.is_string(),
+    /// An element as a column's raw value.
+    fn cell(&self, index: usize, column: &Column) -> Result<f32, String> {
+        match (self, &column.kind) {
+            (Self::Numbers(numbers), ColumnKind::Numeric) => Ok(numbers[index]),
+            // Category names that look like numbers come as numbers from many clients.
+            (Self::Numbers(numbers), ColumnKind::Categorical { .. }) => {
+                Ok(column.parse(&numbers[index].to_string()).unwrap_or(f32::NAN))
+            }
+            (Self::Texts(texts), _) => column.parse(&texts[index]).ok_or_else(|| {
+                format!(
+                    "column `{}` takes a number, and this is `{}`",
+                    column.name, texts[index]
+                )
+            }),
         }
+    }
+}
+
+/// The `data` of a tensor.
+struct Data {
+    elements: Elements,
+    nesting: Nesting,
+}
+
+/// How the elements of a tensor are nested in arrays.
+enum Nesting {
+    /// In one array.
+    Flat,
+    /// In arrays of these lengths, from the outermost.
+    Deep(Vec<usize>),
+    /// In arrays of different lengths.
+    Ragged,
+}
+
+impl Nesting {
+    fn fits(&self, shape: &[usize]) -> bool {
+        match self {
+            Self::Flat => true,
+            Self::Deep(lengths) => lengths == shape,
+            Self::Ragged => false,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut read = Read::default();
+        from.deserialize_seq(Level {
+            depth: 0,
+            read: &mut read,
+        })?;
+        let nesting = match read.lengths.len() {
+            _ if read.ragged => Nesting::Ragged,
+            0 | 1 => Nesting::Flat,
+            _ => Nesting::Deep(read.lengths.into_iter().flatten().collect()),
+        };
+        let elements = match (read.numbers, read.texts) {
+            (numbers, texts) if texts.is_empty() => Elements::Numbers(numbers),
+            (numbers, texts) if numbers.is_empty() => Elements::Texts(texts),
+            _ => return Err(D::Error::custom("`data` mixes texts with other elements")),
+        };
+        Ok(Self { elements, nesting })
+    }
+}
+
+/// What has been read of `data`.
+#[derive(Default)]
+struct Read {
+    numbers: Vec<f32>,
+    texts: Vec<String>,
+    /// The length of the arrays of each depth.
+    lengths: Vec<Option<usize>>,
+    ragged: bool,
+}
+
+/// An array of `data`, or an element.
+struct Level<'a> {
+    depth: usize,
+    read: &'a mut Read,
+}
+
+impl Level<'_> {
+    fn number<E>(self, number: f32) -> Result<bool, E> {
+        self.read.numbers.push(number);
+        Ok(false)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Level<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+/// Tells whether it was an array.
+impl<'de> Visitor<'de> for Level<'_> {
+    type Value = bool;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("`data` to be an array of numbers or texts")
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<bool, E> {
+        self.number(value as f32)
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<bool, E> {
+        self.number(value as f32)
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<bool, E> {
+        self.number(value as f32)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
+        self.number(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        self.number(f32::NAN)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<bool, E> {
+        self.read.texts.push(value.to_owned());
+        Ok(false)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<bool, A::Error> {
+        let Self { depth, read } = self;
+        if read.lengths.len() <= depth {
+            read.lengths.push(None);
+        }
+        let (mut items, mut arrays) = (0, 0);
+        while let Some(is_array) = array.next_element_seed(Level {
+            depth: depth + 1,
+            read: &mut *read,
+        })? {
+            items += 1;
+            arrays += usize::from(is_array);
+        }
+        let same = *read.lengths[depth].get_or_insert(items) == items;
+        read.ragged |= !same || (arrays != 0 && arrays != items) || (arrays == 0 && read.lengths.len() > depth + 1);
+        Ok(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preprocess::{Column, ColumnKind};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn image() -> Schema {
         Schema::Image {
@@ -267,30 +407,30 @@ mod tests {
         }
     }
 
-    fn read(schema: &Schema, inputs: Value) -> Result<Vec<Value>, String> {
-        samples(schema, serde_json::from_value(inputs).expect("tensors"))
+    /// The raw values of each input; -1 for a missing one.
+    fn read(schema: &Schema, tensors: Value, binary: &[u8]) -> Result<Vec<Vec<f32>>, String> {
+        let tensors = serde_json::from_value(tensors).map_err(|error| error.to_string())?;
+        let inputs = inputs(schema, tensors, binary)?;
+        let known = |value: &f32| if value.is_nan() { -1.0 } else { *value };
+        let rows = inputs.raw.chunks_exact(schema.width());
+        assert_eq!(rows.len(), inputs.count);
+        Ok(rows.map(|row| row.iter().map(known).collect()).collect())
     }
 
     #[allow(clippy::needless_pass_by_value)] // as `json!` makes them
-    fn pixels(shape: Value, datatype: &str, data: Value) -> Result<Vec<Value>, String> {
+    fn pixels(shape: Value, datatype: &str, data: Value) -> Result<Vec<Vec<f32>>, String> {
         let tensor = json!([{"name": "image", "shape": shape, "datatype": datatype, "data": data}]);
-        read(&image(), tensor)
+        read(&image(), tensor, b"")
     }
 
     #[test]
     fn images_come_flat_or_nested() {
-        let expected = vec![json!([1, 2]), json!([3, 4])];
-        assert_eq!(
-            pixels(json!([2, 2]), "UINT8", json!([1, 2, 3, 4])),
-            Ok(expected.clone())
-        );
-        assert_eq!(
-            pixels(json!([2, 1, 2]), "INT64", json!([[[1, 2]], [[3, 4]]])),
-            Ok(expected.clone())
-        );
+        let expected = Ok(vec![vec![1.0, 2.0], vec![3.0, 4.0]]);
+        assert_eq!(pixels(json!([2, 2]), "UINT8", json!([1, 2, 3, 4])), expected);
+        assert_eq!(pixels(json!([2, 1, 2]), "INT64", json!([[[1, 2]], [[3, 4]]])), expected);
         assert_eq!(
             pixels(json!([2, 1, 2, 1]), "FP32", json!([[[[1], [2]]], [[[3], [4]]]])),
-            Ok(expected)
+            expected
         );
         assert_eq!(pixels(json!([0, 2]), "FP32", json!([])), Ok(vec![]));
     }
@@ -299,32 +439,66 @@ mod tests {
     fn what_is_wrong_with_a_tensor_is_named() {
         let error = |shape, datatype, data| pixels(shape, datatype, data).expect_err("refused");
         assert!(error(json!([1, 3]), "FP32", json!([1, 2, 3])).contains("takes [n, 1, 2, 1] or [n, 2]"));
-        assert!(error(json!([]), "FP32", json!([])).contains("has shape []"));
+        assert!(error(json!([]), "FP32", json!([1])).contains("has shape []"));
         assert!(error(json!([2, 2]), "FP32", json!([1, 2])).contains("2 elements, and its shape [2, 2] takes 4"));
         assert!(error(json!([1, 2]), "FP32", json!([[1], [2]])).contains("not nested"));
         assert!(error(json!([1, 2]), "FP32", json!([[1, 2], 3])).contains("not nested"));
-        assert!(error(json!([1, 2]), "FP32", json!("x")).contains("no array"));
+        assert!(error(json!([2, 2]), "FP32", json!([[1, 2], [[3], [4]]])).contains("not nested"));
+        assert!(error(json!([2, 2]), "FP32", json!([[[1], [2]], [3, 4]])).contains("not nested"));
+        assert!(error(json!([2, 2]), "FP32", json!([[1, 2, 3], [4]])).contains("not nested"));
+        assert!(error(json!([1, 2]), "FP32", json!("x")).contains("array of numbers"));
         assert!(error(json!([1, 2]), "UINT8", json!([1, 256])).contains("element 1 is `256`, which is no UINT8"));
         assert!(error(json!([1, 2]), "INT8", json!([0.5, 1])).contains("element 0"));
         assert!(error(json!([1, 2]), "BYTES", json!([1, 2])).contains("no BYTES"));
-        assert!(error(json!([1, 2]), "COMPLEX", json!([1, 2])).contains("reads UINT8"));
+        assert!(error(json!([1, 2]), "FP32", json!(["1", "2"])).contains("element 0 is `1`, which is no FP32"));
+        assert!(error(json!([1, 2]), "BYTES", json!(["1", "2"])).contains("a pixel is a number"));
+        assert!(error(json!([1, 2]), "FP32", json!(["1", 2])).contains("mixes"));
+        assert!(error(json!([1, 2]), "COMPLEX", json!([1, 2])).contains("reads BOOL"));
         assert!(error(json!([usize::MAX, 2]), "FP32", json!([1, 2])).contains("too large"));
         let named = json!([{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]);
-        assert!(read(&image(), named).expect_err("refused").contains("there is `image`"));
-        assert!(read(&image(), json!([])).expect_err("refused").contains("has 0"));
+        assert!(
+            read(&image(), named, b"")
+                .expect_err("refused")
+                .contains("there is `image`")
+        );
+        assert!(read(&image(), json!([]), b"").expect_err("refused").contains("has 0"));
+        let none = json!([{"name": "image", "shape": [1, 2], "datatype": "FP32"}]);
+        assert!(read(&image(), none, b"").expect_err("refused").contains("no `data`"));
+    }
+
+    #[test]
+    fn elements_come_as_bytes_too() {
+        let tensor = |size: usize| json!([{"name": "image", "shape": [1, 2], "datatype": "INT16", "parameters": {"binary_data_size": size}}]);
+        assert_eq!(read(&image(), tensor(4), &[1, 1, 2, 0]), Ok(vec![vec![257.0, 2.0]]));
+        let error = |size, bytes: &[u8]| read(&image(), tensor(size), bytes).expect_err("refused");
+        assert!(error(4, &[1, 1]).contains("has 4 bytes after the JSON, and there are 2"));
+        assert!(error(4, &[0; 7]).contains("3 bytes after the JSON belong to no tensor"));
+        assert!(error(3, &[0; 3]).contains("2 elements of INT16 are 4 bytes, and these are 3"));
+        let both = json!([{"name": "image", "shape": [1, 2], "datatype": "INT8", "data": [1, 2],
+                           "parameters": {"binary_data_size": 2}}]);
+        assert!(read(&image(), both, &[0; 2]).expect_err("refused").contains("both"));
+
+        let ages = json!({"name": "age", "shape": [2], "datatype": "FP64", "parameters": {"binary_data_size": 16}});
+        let cities = json!({"name": "city", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": 16}});
+        let mut bytes = [31.0_f64.to_le_bytes(), f64::NAN.to_le_bytes()].concat();
+        bytes.extend(b"\x04\0\0\0rome\x04\0\0\0bonn");
+        assert_eq!(
+            read(&table(), json!([ages, cities]), &bytes),
+            Ok(vec![vec![31.0, 1.0], vec![-1.0, 0.0]])
+        );
     }
 
     #[test]
     fn a_table_comes_by_column_or_by_row() {
-        let expected = vec![json!([31, "rome"]), json!([7, "bonn"])];
+        let expected = Ok(vec![vec![31.0, 1.0], vec![7.0, 0.0]]);
         let ages = json!({"name": "age", "shape": [2, 1], "datatype": "INT64", "data": [[31], [7]]});
         let cities = json!({"name": "city", "shape": [2], "datatype": "BYTES", "data": ["rome", "bonn"]});
-        assert_eq!(read(&table(), json!([cities, ages])), Ok(expected));
+        assert_eq!(read(&table(), json!([cities, ages]), b""), expected);
         let rows = json!([{"name": "rows", "shape": [1, 2], "datatype": "BYTES", "data": ["31", "rome"]}]);
-        assert_eq!(read(&table(), rows), Ok(vec![json!(["31", "rome"])]));
+        assert_eq!(read(&table(), rows, b""), Ok(vec![vec![31.0, 1.0]]));
         assert_eq!(
-            read(&table(), json!([ages])),
-            Ok(vec![json!([31, null]), json!([7, null])])
+            read(&table(), json!([ages]), b""),
+            Ok(vec![vec![31.0, -1.0], vec![7.0, -1.0]])
         );
     }
 
@@ -332,12 +506,14 @@ mod tests {
     fn columns_that_do_not_go_together_are_named() {
         let ages = json!({"name": "age", "shape": [2], "datatype": "FP32", "data": [31, null]});
         let city = json!({"name": "city", "shape": [1], "datatype": "BYTES", "data": ["rome"]});
-        let error = |inputs| read(&table(), inputs).expect_err("refused");
+        let error = |inputs| read(&table(), inputs, b"").expect_err("refused");
         assert!(error(json!([ages, city])).contains("`city` has 1 rows"));
         assert!(error(json!([ages, ages])).contains("`age` comes twice"));
         let other = json!({"name": "agee", "shape": [1], "datatype": "FP32", "data": [1]});
         assert!(error(json!([other])).contains("there are age, city"));
         let flat = json!({"name": "rows", "shape": [2], "datatype": "BYTES", "data": ["31", "rome"]});
         assert!(error(json!([flat])).contains("takes [n, 2]"));
+        let text = json!({"name": "age", "shape": [1], "datatype": "BYTES", "data": ["old"]});
+        assert!(error(json!([text])).contains("`age` takes a number, and this is `old`"));
     }
 }

@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_not_taken_in_ends_the_stream() {
-        let (mut client, server) = duplex(4);
+        let (_client, server) = duplex(4);
         let limits = Limits { stall: SHORT, ..LIMITS };
         let mut server = Timed::new(server, Turn::default(), limits);
         let ended = server.write_all(b"12345").await.map_err(|error| error.kind());

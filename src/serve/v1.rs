@@ -1,80 +1,159 @@
-//! Predictions in the manner of TensorFlow Serving's REST API, in its row form: `{"instances": [...]}` gives
-//! `{"predictions": [[probability, ...], ...]}`. The columnar form (`inputs`) is refused.
+//! Predictions in the manner of TensorFlow Serving's REST API.
+//!
+//! - `:predict` in row form: `{"instances": [...]}` gives `{"predictions": [[probability, ...], ...]}`; an instance of an
+//!   image is its pixels, one of a table an array or an object by column.
+//! - `:predict` in column form: `{"inputs": ...}` gives `{"outputs": [[probability, ...], ...]}`; the inputs of an image
+//!   model are its images, those of a table an object with an array for each column.
+//! - `:classify`: `{"examples": [{...}, ...]}` gives `{"result": [[[class, probability], ...], ...]}`.
 
 use std::fmt;
 use std::time::Instant;
 
-use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::payload;
 use super::refusal::{self, Refusal, Response};
 use super::service::{Phase, Service};
+use super::tensor::IMAGE;
 use super::worker::{Inputs, Worker};
-use crate::predict::Samples;
+use crate::predict::{Samples, raw_from_json};
 use crate::preprocess::{ColumnKind, Schema};
 
 /// The only signature of a model.
 const SIGNATURE: &str = "serving_default";
 
 #[derive(Serialize)]
-struct Answer<'a> {
-    predictions: Vec<&'a [f32]>,
+#[serde(rename_all = "snake_case")]
+enum Answer<'a> {
+    /// To the row form.
+    Predictions(Vec<&'a [f32]>),
+    /// To the column form.
+    Outputs(Vec<&'a [f32]>),
+    /// To `:classify`.
+    Result(Vec<Vec<(&'a str, f32)>>),
 }
 
-/// Reads the body of a prediction, its instances straight into the inputs.
+/// The inputs of a prediction, and the form that they came in.
+enum Form {
+    Rows(Inputs),
+    Columns(Inputs),
+}
+
+/// Reads the body of a prediction, instances straight into the inputs.
 struct Request<'a> {
     schema: &'a Schema,
 }
 
 impl<'de> DeserializeSeed<'de> for Request<'_> {
-    type Value = Inputs;
+    type Value = Form;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Inputs, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Form, D::Error> {
         from.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Request<'_> {
-    type Value = Inputs;
+    type Value = Form;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("an object with `instances`: an array of inputs")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Inputs, A::Error> {
-        let mut inputs = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Form, A::Error> {
+        let mut form = None;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
+                "instances" | "inputs" if form.is_some() => {
+                    return Err(A::Error::custom("the body takes `instances` or `inputs`, once"));
+                }
                 "instances" => {
-                    let mut read = Inputs::default();
+                    let mut inputs = Inputs::default();
                     let samples = Samples {
                         schema: self.schema,
-                        raw: &mut read.raw,
+                        raw: &mut inputs.raw,
                     };
-                    read.count = map.next_value_seed(samples)?;
-                    inputs = Some(read);
+                    inputs.count = map.next_value_seed(samples)?;
+                    form = Some(Form::Rows(inputs));
                 }
                 "inputs" => {
-                    return Err(A::Error::custom(
-                        "the columnar form (`inputs`) is not served: send rows as `instances`",
-                    ));
+                    let value = map.next_value()?;
+                    form = Some(Form::Columns(columns(self.schema, value).map_err(A::Error::custom)?));
                 }
-                "signature_name" => {
-                    if let Some(other) = map.next_value::<Option<String>>()?.filter(|name| name != SIGNATURE) {
-                        return Err(A::Error::custom(format_args!(
-                            "there is no signature `{other}`, there is `{SIGNATURE}`"
-                        )));
-                    }
-                }
+                "signature_name" => check_signature(map.next_value()?).map_err(A::Error::custom)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        inputs.ok_or_else(|| A::Error::custom("the body has no `instances`: an array of inputs"))
+        form.ok_or_else(|| A::Error::custom("the body has no `instances`: an array of inputs"))
     }
+}
+
+fn check_signature(name: Option<String>) -> Result<(), String> {
+    match name.filter(|name| name != SIGNATURE) {
+        Some(other) => Err(format!("there is no signature `{other}`, there is `{SIGNATURE}`")),
+        None => Ok(()),
+    }
+}
+
+/// The inputs of a request in column form.
+fn columns(schema: &Schema, value: Value) -> Result<Inputs, String> {
+    match (schema, value) {
+        (Schema::Image { .. }, Value::Object(mut named)) => match (named.remove(IMAGE), named.keys().next()) {
+            (_, Some(other)) => Err(format!("there is no input `{other}`, there is `{IMAGE}`")),
+            (Some(images), None) => rows(schema, &images),
+            (None, None) => Err(format!("`inputs` has no `{IMAGE}`")),
+        },
+        (Schema::Image { .. }, images) => rows(schema, &images),
+        (Schema::Table { .. }, Value::Object(named)) => table(schema, &named),
+        (Schema::Table { .. }, _) => Err("`inputs` of a table is an object with an array for each column".into()),
+    }
+}
+
+fn rows(schema: &Schema, values: &Value) -> Result<Inputs, String> {
+    let mut inputs = Inputs::default();
+    let samples = Samples {
+        schema,
+        raw: &mut inputs.raw,
+    };
+    inputs.count = samples.deserialize(values).map_err(|error| error.to_string())?;
+    Ok(inputs)
+}
+
+fn table(schema: &Schema, named: &Map<String, Value>) -> Result<Inputs, String> {
+    let mut given = Vec::with_capacity(named.len());
+    for (name, cells) in named {
+        let Value::Array(cells) = cells else {
+            return Err(format!("`{name}` of `inputs` is no array"));
+        };
+        given.push((name, cells));
+    }
+    let count = given.first().map_or(0, |(_, cells)| cells.len());
+    if let Some((name, cells)) = given.iter().find(|(_, cells)| cells.len() != count) {
+        return Err(format!(
+            "column `{name}` has {} values, and column `{}` has {count}",
+            cells.len(),
+            given[0].0
+        ));
+    }
+    let mut inputs = Inputs::default();
+    for index in 0..count {
+        // TensorFlow's clients send a column as `[n, 1]`, too.
+        let cell = |cells: &[Value]| match &cells[index] {
+            Value::Array(one) if one.len() == 1 => one[0].clone(),
+            cell => cell.clone(),
+        };
+        let row = given
+            .iter()
+            .map(|(name, cells)| ((*name).clone(), cell(cells)))
+            .collect();
+        raw_from_json(schema, &Value::Object(row), &mut inputs.raw)
+            .map_err(|error| format!("input {index}: {error}"))?;
+        inputs.count += 1;
+    }
+    Ok(inputs)
 }
 
 /// `POST /v1/models/NAME:predict`.
@@ -82,11 +161,63 @@ pub async fn predict(worker: &Worker, body: &[u8], deadline: Option<Instant>) ->
     let request = Request {
         schema: &worker.service().manifest().inputs,
     };
-    let inputs = payload::json_with(request, body, "predict request")?;
+    Ok(match payload::json_with(request, body, "predict request")? {
+        Form::Rows(inputs) => {
+            let answers = worker.answer(&inputs, deadline).await?;
+            refusal::json(&Answer::Predictions(answers.rows().collect()))
+        }
+        Form::Columns(inputs) => {
+            let answers = worker.answer(&inputs, deadline).await?;
+            refusal::json(&Answer::Outputs(answers.rows().collect()))
+        }
+    })
+}
+
+#[derive(Deserialize)]
+struct ClassifyRequest {
+    signature_name: Option<String>,
+    /// Features that the examples share.
+    #[serde(default)]
+    context: Map<String, Value>,
+    examples: Vec<Map<String, Value>>,
+}
+
+/// `POST /v1/models/NAME:classify`.
+pub async fn classify(worker: &Worker, body: &[u8], deadline: Option<Instant>) -> Result<Response, Refusal> {
+    let request: ClassifyRequest = payload::json(body, "classify request")?;
+    check_signature(request.signature_name).map_err(Refusal::bad)?;
+    let schema = &worker.service().manifest().inputs;
+    let mut inputs = Inputs::default();
+    for example in request.examples {
+        let mut features = request.context.clone();
+        features.extend(example);
+        example_of(schema, features, &mut inputs).map_err(Refusal::bad)?;
+    }
     let answers = worker.answer(&inputs, deadline).await?;
-    Ok(refusal::json(&Answer {
-        predictions: answers.rows().collect(),
-    }))
+    let scores = |row: &[f32]| {
+        let classes = answers.classes.iter().map(String::as_str);
+        classes.zip(row.iter().copied()).collect()
+    };
+    Ok(refusal::json(&Answer::Result(answers.rows().map(scores).collect())))
+}
+
+/// Reads one example: a feature is its value or, as TensorFlow's clients send it, a list of one.
+fn example_of(schema: &Schema, features: Map<String, Value>, inputs: &mut Inputs) -> Result<(), String> {
+    let value = match schema {
+        Schema::Image { .. } => features.get(IMAGE).cloned().unwrap_or(Value::Null),
+        Schema::Table { .. } => Value::Object(
+            features
+                .into_iter()
+                .map(|(name, value)| match value {
+                    Value::Array(mut one) if one.len() == 1 => (name, one.remove(0)),
+                    value => (name, value),
+                })
+                .collect(),
+        ),
+    };
+    raw_from_json(schema, &value, &mut inputs.raw).map_err(|error| format!("example {}: {error}", inputs.count))?;
+    inputs.count += 1;
+    Ok(())
 }
 
 /// `GET /v1/models/NAME`: whether the model is available.
@@ -107,17 +238,14 @@ pub fn status(service: &Service) -> Response {
 /// `GET /v1/models/NAME/metadata`: the signature.
 pub fn metadata(service: &Service) -> Response {
     let manifest = service.manifest();
-    let inputs: serde_json::Map<String, Value> = match &manifest.inputs {
+    let inputs: Map<String, Value> = match &manifest.inputs {
         Schema::Image {
             height,
             width,
             channels,
-        } => [(
-            super::tensor::IMAGE.to_owned(),
-            tensor("DT_FLOAT", &[*height, *width, *channels]),
-        )]
-        .into_iter()
-        .collect(),
+        } => [(IMAGE.to_owned(), tensor("DT_FLOAT", &[*height, *width, *channels]))]
+            .into_iter()
+            .collect(),
         Schema::Table { columns } => columns
             .iter()
             .map(|column| {
