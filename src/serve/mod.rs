@@ -5,6 +5,7 @@
 //! into inputs for `worker` and the answers back. It knows nothing of clap, of projects and of deployments: how it is told to run is [`Settings`],
 //! and what it has to say to a person goes through the caller's `log`.
 
+mod access_log;
 mod batcher;
 mod connection;
 mod datatype;
@@ -13,17 +14,21 @@ mod event_loop;
 mod exposition;
 pub mod health;
 mod inherit;
+pub mod keys;
 mod listener;
 pub mod metrics;
 mod payload;
 mod placement;
 mod plain;
 mod refusal;
+mod reload;
+mod request_id;
 mod router;
 mod service;
 pub mod settings;
 mod tensor;
 mod timed;
+mod tls;
 mod v1;
 mod v2;
 mod worker;
