@@ -5,9 +5,9 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ pub struct Entry<'a> {
     pub status: u16,
     /// From its head to its answer.
     pub duration_seconds: f64,
-    /// Bytes of its body, as far as it was read.
-    pub bytes_in: u64,
+    /// Bytes of its body, as it was announced; none when it came in chunks, or when there was none.
+    pub bytes_in: Option<u64>,
     /// Bytes of the answer's body.
     pub bytes_out: u64,
     /// What the client calls itself.
@@ -70,10 +70,11 @@ struct Lost {
 }
 
 /// Where the loops leave their lines.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AccessLog {
     lines: SyncSender<Message>,
     lost: Arc<AtomicU64>,
+    done: Mutex<Receiver<()>>,
 }
 
 #[derive(Debug)]
@@ -83,39 +84,33 @@ enum Message {
     End,
 }
 
-/// The thread that writes them.
-#[derive(Debug)]
-pub struct Writer {
-    lines: SyncSender<Message>,
-    done: Receiver<()>,
-}
-
-/// Begins a log that is written to `out`.
-///
-/// # Errors
-///
-/// When the system has no thread for it.
-pub fn begin(out: impl Write + Send + 'static) -> Result<(AccessLog, Writer)> {
-    let (lines, waiting) = sync_channel(WAITING);
-    let (tell, done) = sync_channel(1);
-    let lost = Arc::new(AtomicU64::new(0));
-    let log = AccessLog {
-        lines: lines.clone(),
-        lost: Arc::clone(&lost),
-    };
-    thread::Builder::new()
-        .name("access-log".into())
-        .spawn(move || {
-            // Whoever reads it has gone, or the disk is full: the server goes on without, and counts what is lost.
-            let _ = write(&waiting, out, &lost);
-            drop(waiting);
-            let _ = tell.send(());
-        })
-        .context("cannot start the thread of the access log")?;
-    Ok((log, Writer { lines, done }))
-}
-
 impl AccessLog {
+    /// Begins a log that is written to `out` by a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no thread for it.
+    pub fn begin(out: impl Write + Send + 'static) -> Result<Self> {
+        let (lines, waiting) = sync_channel(WAITING);
+        let (tell, done) = sync_channel(1);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lost);
+        thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || {
+                // Whoever reads it has gone, or the disk is full: the server goes on without, and counts what is lost.
+                let _ = write(&waiting, out, &counted);
+                drop(waiting);
+                let _ = tell.send(());
+            })
+            .context("cannot start the thread of the access log")?;
+        Ok(Self {
+            lines,
+            lost,
+            done: Mutex::new(done),
+        })
+    }
+
     /// Writes an entry, or loses it.
     pub fn write(&self, entry: &Entry) {
         let entry = Entry {
@@ -143,13 +138,13 @@ impl AccessLog {
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
-}
 
-impl Writer {
     /// Waits until what was left is written, but not for a reader that does not read.
-    pub fn end(self) {
-        if self.lines.try_send(Message::End).is_ok() {
-            let _ = self.done.recv_timeout(LAST);
+    pub fn end(&self) {
+        if self.lines.try_send(Message::End).is_ok()
+            && let Ok(done) = self.done.lock()
+        {
+            let _ = done.recv_timeout(LAST);
         }
     }
 }
@@ -202,7 +197,7 @@ fn short(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Condvar, Mutex};
+    use std::sync::Condvar;
     use std::time::Instant;
 
     use serde_json::Value;
@@ -219,7 +214,7 @@ mod tests {
             protocol: "v2",
             status: 200,
             duration_seconds: 0.25,
-            bytes_in: 3,
+            bytes_in: Some(3),
             bytes_out: 5,
             user_agent: None,
         }
@@ -260,7 +255,7 @@ mod tests {
     #[test]
     fn a_line_is_json_whatever_the_client_sent() {
         let page = Page::default();
-        let (log, writer) = begin(page.clone()).expect("a log");
+        let log = AccessLog::begin(page.clone()).expect("a log");
         let nasty = "/\"\n\u{1b}[31m\\é";
         let agent = "é".repeat(1000);
         log.write(&Entry {
@@ -268,7 +263,7 @@ mod tests {
             ..entry(nasty)
         });
         log.write(&entry(&"x".repeat(10_000)));
-        writer.end();
+        log.end();
         let lines = page.lines();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["path"], nasty);
@@ -284,7 +279,7 @@ mod tests {
     fn a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed() {
         let page = Page::default();
         page.hold(true);
-        let (log, writer) = begin(page.clone()).expect("a log");
+        let log = AccessLog::begin(page.clone()).expect("a log");
         let began = Instant::now();
         let many = 2 * WAITING + 4 * BATCH;
         let mut sent = 0;
@@ -295,7 +290,7 @@ mod tests {
         }
         assert!(began.elapsed() < Duration::from_secs(30));
         page.hold(false);
-        writer.end();
+        log.end();
         let lines = page.lines();
         let missed: u64 = lines.iter().filter_map(|line| line["lost_lines"].as_u64()).sum();
         assert_eq!(missed, log.lost());
@@ -315,13 +310,13 @@ mod tests {
                 Ok(())
             }
         }
-        let (log, writer) = begin(Gone).expect("a log");
+        let log = AccessLog::begin(Gone).expect("a log");
         let end = Instant::now() + Duration::from_secs(30);
         while log.lost() == 0 {
             assert!(Instant::now() < end, "nothing is lost");
             log.write(&entry("/"));
             thread::yield_now();
         }
-        writer.end();
+        log.end();
     }
 }

@@ -180,7 +180,8 @@ impl Protocol {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// As it is told.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::V1 => "v1",

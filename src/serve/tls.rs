@@ -1,6 +1,7 @@
 //! TLS: a certificate and its key from two PEM files, TLS 1.2 and 1.3, HTTP/1.1 inside. When the files are read again is
 //! in [`super::reload`]; connections that are open keep the certificate that they began with.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, SignatureScheme, StreamOwned};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -75,13 +76,22 @@ pub async fn accept(tls: &Tls, stream: TcpStream) -> Option<TlsStream<TcpStream>
     timeout(HANDSHAKE, acceptor.accept(stream)).await.ok()?.ok()
 }
 
-/// How `--health` speaks with the server beside it: it sends nothing that is secret, and asks whether the server serves,
-/// not who it is. It takes any certificate, or one that has expired would have the container ended that serves with it.
+/// Speaks TLS with a server on this machine, for `--health`. It sends nothing that is secret, and asks whether the server
+/// serves, not who it is: so it takes any certificate, or one that has expired would have the container ended that goes
+/// on serving with it.
 ///
 /// # Errors
 ///
-/// None that can be caused from outside.
-pub fn client() -> Result<ClientConfig> {
+/// As the system says.
+pub fn connect(
+    stream: std::net::TcpStream,
+    address: IpAddr,
+) -> Result<StreamOwned<ClientConnection, std::net::TcpStream>> {
+    let connection = ClientConnection::new(Arc::new(client()?), ServerName::from(address))?;
+    Ok(StreamOwned::new(connection, stream))
+}
+
+fn client() -> Result<ClientConfig> {
     let provider = provider();
     Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(rustls::ALL_VERSIONS)?

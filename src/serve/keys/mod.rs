@@ -18,6 +18,8 @@ use super::reload::Reloaded;
 use crate::problem::Problem;
 use file::Key;
 
+const API_KEY: &str = "x-api-key";
+
 /// The keys of a server that may be exchanged while it serves.
 pub type Keys = Reloaded<KeySet>;
 
@@ -54,7 +56,7 @@ impl KeySet {
     pub fn admits(&self, headers: &HeaderMap) -> Option<&Arc<str>> {
         let shown = [
             headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())),
-            headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii()),
+            headers.get(API_KEY).map(|value| value.as_bytes().trim_ascii()),
         ];
         // 0 is none, and the keys count from 1.
         let mut found = 0_u32;
@@ -67,6 +69,11 @@ impl KeySet {
         let index = found.checked_sub(1)?;
         self.0.get(index as usize).map(|key| &key.name)
     }
+}
+
+/// Whether a request shows a key, known or not.
+pub fn shows_one(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY)
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
