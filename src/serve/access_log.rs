@@ -6,10 +6,10 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub struct Entry<'a> {
     pub method: &'a str,
     /// Without its query.
     pub path: &'a str,
-    /// As in the metrics: `predict`, `v1`, `v2`, `other`.
+    /// As in the metrics: `plain`, `v1`, `v2`, `other`.
     pub protocol: &'a str,
     /// Status of the answer.
     pub status: u16,
@@ -141,9 +141,15 @@ impl AccessLog {
 
     /// Waits until what was left is written, but not for a reader that does not read.
     pub fn end(&self) {
-        if self.lines.try_send(Message::End).is_ok()
-            && let Ok(done) = self.done.lock()
-        {
+        let end = Instant::now() + LAST;
+        // The channel may be full of lines that are about to be written.
+        while let Err(TrySendError::Full(_)) = self.lines.try_send(Message::End) {
+            if Instant::now() >= end {
+                return;
+            }
+            thread::sleep(GATHER);
+        }
+        if let Ok(done) = self.done.lock() {
             let _ = done.recv_timeout(LAST);
         }
     }
@@ -197,10 +203,8 @@ fn short(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Condvar;
-    use std::time::Instant;
-
     use serde_json::Value;
+    use std::sync::Condvar;
 
     use super::*;
 

@@ -167,7 +167,7 @@ impl Front {
             for line in look.await.unwrap_or_default() {
                 log(&line);
             }
-            let now = self.access_log.as_ref().map_or(0, AccessLog::lost);
+            let now = self.lost_lines();
             if now > lost {
                 log(&format!(
                     "access log: {} lines lost, because nobody takes them in time",
@@ -176,6 +176,19 @@ impl Front {
                 lost = now;
             }
         }
+    }
+
+    /// How often a changed file could not be taken, for each kind of file.
+    pub fn reload_failures(&self) -> [(&'static str, u64); 2] {
+        [
+            ("keys", self.keys.as_ref().map_or(0, Keys::failures)),
+            ("certificate", self.tls.as_ref().map_or(0, Tls::failures)),
+        ]
+    }
+
+    /// Lines that the access log has not.
+    pub fn lost_lines(&self) -> u64 {
+        self.access_log.as_ref().map_or(0, AccessLog::lost)
     }
 
     /// Waits until the last lines of the access log are written.

@@ -212,7 +212,7 @@ pub async fn answer(
     let outcome = match (admitted, endpoint) {
         (Err(refusal), _) => Err(refusal),
         (_, Some(endpoint)) if endpoint.action.takes(&head.method) => {
-            act(worker, endpoint, &head, &mut body, started).await
+            act(worker, front, endpoint, &head, &mut body, started).await
         }
         (_, Some(endpoint)) => Err(endpoint.wrong_method(&head)),
         (_, None) => Err(Refusal::not_found(format!(
@@ -254,6 +254,7 @@ pub async fn answer(
 /// Does what an endpoint is for.
 async fn act(
     worker: &Worker,
+    front: &Front,
     endpoint: Endpoint<'_>,
     head: &Parts,
     body: &mut Incoming,
@@ -288,7 +289,7 @@ async fn act(
             service.ready()?;
             refusal::json(&json!({"name": service.manifest().name, "ready": true}))
         }
-        Action::Metrics => metrics(service),
+        Action::Metrics => metrics(service, front),
         Action::V1Status => v1::status(service),
         Action::V1Metadata => v1::metadata(service),
         Action::V2Server => v2::server(),
@@ -332,9 +333,9 @@ fn index(service: &Service) -> Response {
     }))
 }
 
-fn metrics(service: &Service) -> Response {
+fn metrics(service: &Service, front: &Front) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    refusal::content(kind, service.metrics_page())
+    refusal::content(kind, service.metrics_page(front))
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn a_request_is_a_line_and_nothing_of_what_was_in_it() {
     assert_eq!(told(0, "request_id"), "order-7");
     assert_eq!(told(0, "key"), "phone");
     assert_eq!((told(0, "method"), told(0, "path")), (json!("POST"), json!("/predict")));
-    assert_eq!(told(0, "protocol"), "predict");
+    assert_eq!(told(0, "protocol"), "plain");
     assert_eq!(told(0, "status"), 200);
     assert_eq!(told(0, "bytes_in"), body.len());
     assert_eq!(told(0, "bytes_out"), answer.body.len());

@@ -183,6 +183,12 @@ fn keys_come_and_go_while_connections_stay() {
     fs::write(keyed.file(), "batch emb_0123\n").expect("written");
     server.says("keys: what was there before stays in force");
     assert_eq!((answer(&batch), answer(&next), answer(&phone)), (200, 200, 401));
+    let metrics = connection
+        .borrow_mut()
+        .request("GET", "/metrics", &batch, b"")
+        .expect("answered");
+    let counted = "emberline_reload_failures_total{file=\"keys\"} 1\n";
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
     fs::remove_file(keyed.file()).expect("removed");
     server.says("cannot read");
     assert_eq!((answer(&batch), answer(&next), answer(&phone)), (200, 200, 401));
