@@ -203,8 +203,9 @@ fn short(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
     use std::sync::Condvar;
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -226,16 +227,22 @@ mod tests {
 
     /// What was written; writing waits while it is held.
     #[derive(Clone, Default)]
-    struct Page(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Page(Arc<Held>);
+
+    #[derive(Default)]
+    struct Held {
+        state: Mutex<(bool, Vec<u8>)>,
+        released: Condvar,
+    }
 
     impl Page {
         fn hold(&self, held: bool) {
-            self.0.0.lock().expect("page").0 = held;
-            self.0.1.notify_all();
+            self.0.state.lock().expect("page").0 = held;
+            self.0.released.notify_all();
         }
 
         fn lines(&self) -> Vec<Value> {
-            let page = self.0.0.lock().expect("page");
+            let page = self.0.state.lock().expect("page");
             let text = std::str::from_utf8(&page.1).expect("UTF-8");
             text.lines()
                 .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -245,8 +252,8 @@ mod tests {
 
     impl Write for Page {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let page = self.0.0.lock().expect("page");
-            let mut page = self.0.1.wait_while(page, |(held, _)| *held).expect("page");
+            let page = self.0.state.lock().expect("page");
+            let mut page = self.0.released.wait_while(page, |(held, _)| *held).expect("page");
             page.1.extend_from_slice(bytes);
             Ok(bytes.len())
         }
