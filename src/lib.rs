@@ -4,6 +4,7 @@
 //!
 //! - [`problem`]: an error that a person can act on, with its hint.
 //! - [`files`]: files that are written whole or not at all.
+//! - [`clock`]: times as they are written.
 //! - [`preprocess`]: what an input looks like, and the fitted way from raw values to the network's input.
 //! - [`model`]: the networks and their weights.
 //! - [`bundle`]: the versioned directory that a trained model lives in.
@@ -24,6 +25,7 @@
 //! This is the only file that asks for features.
 
 pub mod bundle;
+pub mod clock;
 pub mod files;
 pub mod model;
 pub mod predict;

@@ -5,14 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("problem", &[]),
     ("files", &["problem"]),
+    ("clock", &[]),
     ("preprocess", &[]),
     ("model", &[]),
     ("bundle", &["problem", "files", "preprocess", "model"]),
     ("predict", &["problem", "preprocess", "model", "bundle"]),
-    ("serve", &["problem", "files", "preprocess", "bundle", "predict"]),
+    (
+        "serve",
+        &["problem", "files", "clock", "preprocess", "bundle", "predict"],
+    ),
     // The command-line tool.
     ("project", &["problem", "preprocess", "model", "bundle"]),
     ("data", &["problem", "files", "preprocess", "predict", "project"]),
@@ -35,7 +39,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("cluster", &["problem"]),
     (
         "image",
-        &["problem", "files", "bundle", "project", "templates", "engine"],
+        &["problem", "files", "clock", "bundle", "project", "templates", "engine"],
     ),
     ("ci", &["problem", "project", "templates"]),
     ("gateway", &["problem", "files", "project", "templates", "cluster"]),
@@ -44,6 +48,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
         &[
             "problem",
             "files",
+            "clock",
             "bundle",
             "project",
             "templates",
@@ -57,6 +62,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
         &[
             "problem",
             "files",
+            "clock",
             "preprocess",
             "bundle",
             "predict",

@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    ci, completions, delete, deploy, evaluate, gateway, generate, history, init, logs, package, predict, rollback,
-    scale, serve, ship, status, supervise, train,
+    ci, completions, delete, deploy, evaluate, gateway, generate, history, init, keys, logs, package, predict,
+    rollback, scale, serve, ship, status, supervise, train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -67,6 +67,8 @@ pub enum Command {
     Package(package::Args),
     /// Serve a bundle over HTTP on this machine
     Serve(serve::Args),
+    /// Make, list and remove the keys of servers
+    Keys(keys::Args),
     /// Serve a bundle in the background, in place of the one that is served now
     Deploy(deploy::Args),
     /// Change the number of replicas

@@ -87,12 +87,24 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let kind = args.place.kind(&project)?;
     let request = request(args, &project, kind, context)?;
     let target = args.place.target(&project)?;
+    warn_of_keys(context);
     let now = target.status().ok();
     if let Some(now) = &now {
         warn_of_changes(args, &request, now, context)?;
     }
     let watch = Watch::new(context)?;
     target.deploy(&request, &watch).map(ServiceReport)
+}
+
+/// What is set for `emberline serve` and `emberline keys` may be thought to hold here too.
+fn warn_of_keys(context: &Context) {
+    for name in ["EMBERLINE_KEYS", "EMBERLINE_TLS_CERT", "EMBERLINE_TLS_KEY"] {
+        if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
+            context.output.warn(&format!(
+                "{name} is not read here: the service speaks plain HTTP and answers without a key"
+            ));
+        }
+    }
 }
 
 /// What `--dry-run` prints.

@@ -20,6 +20,7 @@ mod gateway;
 mod generate;
 mod history;
 mod init;
+mod keys;
 mod lines;
 mod logs;
 mod package;
@@ -107,6 +108,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         }
         Command::Predict(args) => output.result(&predict::run(args, context)?),
         Command::Serve(args) => serve::run(args, context),
+        Command::Keys(args) => match &args.command {
+            keys::Command::Add(args) => output.result(&keys::add(args, context)?),
+            keys::Command::List(args) => output.result(&keys::list(args)?),
+            keys::Command::Remove(args) => output.result(&keys::remove(args)?),
+        },
         Command::Package(args) => output.result(&package::run(args, context)?),
         Command::Deploy(args) => match args.dry_run {
             None => output.result(&deploy::run(args, context)?),

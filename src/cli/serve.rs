@@ -29,9 +29,21 @@ pub struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 5000, env = "EMBERLINE_PORT")]
     port: u16,
-    /// Listen beyond this machine, though anyone who reaches the port is answered
+    /// Listen beyond this machine, though without --keys anyone who reaches the port is answered
     #[arg(long, env = "EMBERLINE_ALLOW_PUBLIC")]
     allow_public: bool,
+    /// Let in who has a key of this file, which `emberline keys add` writes; changes need no restart
+    #[arg(long, value_name = "FILE", env = "EMBERLINE_KEYS")]
+    keys: Option<PathBuf>,
+    /// Speak TLS with the certificate in this PEM file, its own first; changes need no restart
+    #[arg(long, value_name = "FILE", env = "EMBERLINE_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in a PEM file
+    #[arg(long, value_name = "FILE", env = "EMBERLINE_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Write a line of JSON for each request on stdout, or on stderr with --inherit
+    #[arg(long, env = "EMBERLINE_ACCESS_LOG")]
+    access_log: bool,
     /// Largest body of a request; a larger one is answered with 413
     #[arg(long, value_name = "BYTES", default_value_t = 16_777_216, env = "EMBERLINE_MAX_BODY")]
     max_body: usize,
@@ -75,6 +87,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         host: args.host.clone(),
         port: args.port,
         allow_public: args.allow_public,
+        keys: args.keys.clone(),
+        tls_cert: args.tls_cert.clone(),
+        tls_key: args.tls_key.clone(),
+        access_log: args.access_log,
         inherit: args.inherit,
         drain: args.drain,
         idle_grace: args.idle_grace,
@@ -104,7 +120,7 @@ mod tests {
             assert_eq!(variable, Some(flag.variable()));
             let help = argument.get_help().map(ToString::to_string);
             assert_eq!(help.as_deref(), Some(flag.help), "--{}", flag.name);
-            if flag.value.is_some() {
+            if !flag.default.is_empty() {
                 assert_eq!(argument.get_default_values(), [flag.default], "--{}", flag.name);
             }
         }

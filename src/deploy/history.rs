@@ -1,12 +1,12 @@
 //! What was deployed, when and by whom: one record for each revision.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Bundle, Verdict};
+pub use crate::clock::{seconds, seconds_since_1970, utc};
 use crate::problem::Problem;
 
 /// Revisions that are kept; older ones are forgotten.
@@ -181,55 +181,6 @@ fn unfinished(revisions: &[Revision]) -> Option<&Revision> {
         .filter(|revision| revision.outcome == Outcome::Progressing)
 }
 
-/// The clock on the wall, in whole seconds.
-pub fn seconds_since_1970() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
-/// A time in seconds since 1970 as `2026-11-23T17:05:09Z`.
-pub fn utc(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that the leap day is the last of its year; 400 years are an era.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    format!(
-        "{:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}Z",
-        era * 400 + year + next,
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// The seconds since 1970 of a time such as `2026-11-23T17:05:09.5Z`, in UTC; none of anything else.
-pub fn seconds(text: &str) -> Option<u64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let numbers = |text: &str, separator| -> Option<[u64; 3]> {
-        let numbers: Option<Vec<u64>> = text.split(separator).map(|number| number.parse().ok()).collect();
-        numbers?.try_into().ok()
-    };
-    let [year, month, day] = numbers(date, '-')?;
-    let [hour, minute, second] = numbers(time.split('.').next()?, ':')?;
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // As in `utc`: years begin in March.
-    let (year, month) = if month < 3 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    Some((days.checked_sub(719_468)? * 24 + hour) * 3600 + minute * 60 + second)
-}
-
 /// `user@host`, as far as they are known.
 pub(super) fn who() -> String {
     let user = ["USER", "LOGNAME"]
@@ -306,22 +257,6 @@ mod tests {
         assert_eq!(to(&[first, second, back]), Some(1));
         let error = target(&[progressing(1, "a")], None).expect_err("nothing has arrived");
         assert!(error.to_string().contains("revision 1 has not arrived"), "{error}");
-    }
-
-    #[test]
-    fn times_are_written_as_dates() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_735_689_599), "2024-12-31T23:59:59Z");
-        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
-        for time in [0, 951_782_399, 951_782_400, 1_735_689_599, 4_107_542_400] {
-            assert_eq!(seconds(&utc(time)), Some(time));
-        }
-        assert_eq!(seconds("1970-01-01T00:00:01.999999999Z"), Some(1));
-        // An engine's way to say never.
-        assert_eq!(seconds("0001-01-01T00:00:00Z"), None);
-        assert_eq!(seconds("yesterday"), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::bundle::{Bundle, Evaluation, MANIFEST, evaluation_path};
+use crate::clock::utc;
 use crate::files;
 use layer::Entry;
 
@@ -103,7 +104,7 @@ impl Recipe<'_> {
             (BUNDLE_LABEL, self.bundle.digest().to_owned()),
             ("emberline.data.digest", manifest.data.digest.clone()),
             ("emberline.evaluation.verdict", verdict.to_owned()),
-            ("org.opencontainers.image.created", assemble::rfc3339(self.created)),
+            ("org.opencontainers.image.created", utc(u64::from(self.created))),
             (
                 "org.opencontainers.image.description",
                 format!("model `{}` ({classes} classes), served over HTTP", manifest.name),

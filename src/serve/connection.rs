@@ -1,30 +1,54 @@
-//! One connection: HTTP/1.1 over a stream, until the client or the server is done with it.
+//! One connection: HTTP/1.1 over a stream, in TLS or not, until the client or the server is done with it.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::front::Front;
 use super::router;
 use super::timed::{Limits, Timed, Turn};
+use super::tls;
 use super::worker::Worker;
 
 /// Serves a stream until it is closed, or `close` is true and its request is answered.
-pub async fn serve(stream: TcpStream, worker: Arc<Worker>, mut close: watch::Receiver<bool>) {
+pub async fn serve(stream: TcpStream, worker: Arc<Worker>, front: Arc<Front>, mut close: watch::Receiver<bool>) {
     // Answers are small and written at once: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
+    let client = if front.logs() { stream.peer_addr().ok() } else { None };
+    let Some(tls) = front.tls() else {
+        return http(stream, client, worker, front, close).await;
+    };
+    let encrypted = tokio::select! {
+        encrypted = tls::accept(tls, stream) => encrypted,
+        _ = close.wait_for(|close| *close) => None,
+    };
+    if let Some(stream) = encrypted {
+        http(stream, client, worker, front, close).await;
+    }
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    client: Option<SocketAddr>,
+    worker: Arc<Worker>,
+    front: Arc<Front>,
+    mut close: watch::Receiver<bool>,
+) {
     let turn = Turn::default();
     let io = TokioIo::new(Timed::new(stream, turn.clone(), Limits::DEFAULT));
     let service = service_fn(|request| {
         turn.next();
-        let (turn, worker) = (turn.clone(), Arc::clone(&worker));
+        let (turn, worker, front) = (turn.clone(), Arc::clone(&worker), Arc::clone(&front));
         async move {
-            let answer = router::answer(&worker, request).await;
+            let answer = router::answer(&worker, &front, client, request).await;
             turn.next();
             Ok::<_, Infallible>(answer)
         }

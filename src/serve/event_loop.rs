@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::connection;
+use super::front::Front;
 use super::worker::{Task, Worker};
 
 /// The loops of a server, with their connections, which are counted so that they can be waited for.
@@ -34,12 +35,12 @@ impl Loops {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn start(workers: impl IntoIterator<Item = (Worker, Option<Task>)>) -> Result<Self> {
+    pub fn start(workers: impl IntoIterator<Item = (Worker, Option<Task>)>, front: &Arc<Front>) -> Result<Self> {
         let (close, _) = watch::channel(false);
         let loops = workers
             .into_iter()
             .enumerate()
-            .map(|(index, (worker, task))| Loop::start(index, worker, task, close.clone()))
+            .map(|(index, (worker, task))| Loop::start(index, worker, task, Arc::clone(front), close.clone()))
             .collect::<Result<_>>()?;
         Ok(Self { loops, close })
     }
@@ -75,7 +76,13 @@ impl Loops {
 }
 
 impl Loop {
-    fn start(index: usize, worker: Worker, task: Option<Task>, close: watch::Sender<bool>) -> Result<Self> {
+    fn start(
+        index: usize,
+        worker: Worker,
+        task: Option<Task>,
+        front: Arc<Front>,
+        close: watch::Sender<bool>,
+    ) -> Result<Self> {
         let (streams, mut handed) = mpsc::unbounded_channel::<std::net::TcpStream>();
         let open = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&open);
@@ -93,11 +100,11 @@ impl Loop {
                     let worker = Arc::new(worker);
                     while let Some(stream) = handed.recv().await {
                         let close = close.subscribe();
-                        let worker = Arc::clone(&worker);
+                        let (worker, front) = (Arc::clone(&worker), Arc::clone(&front));
                         let open = Open(Arc::clone(&counted));
                         tokio::spawn(async move {
                             if let Ok(stream) = TcpStream::from_std(stream) {
-                                connection::serve(stream, worker, close).await;
+                                connection::serve(stream, worker, front, close).await;
                             }
                             drop(open);
                         });

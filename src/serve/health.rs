@@ -1,17 +1,21 @@
 //! One question to a server from beside it: is it ready? It is for the health check of a container, in which there is no
 //! other program that could ask.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Settings;
+use super::{Settings, tls};
 use crate::problem::Problem;
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 /// Asks the server that listens as `settings` say.
 ///
@@ -32,16 +36,22 @@ pub fn check(settings: &Settings) -> Result<()> {
         });
     }
     let silent = || format!("no server answers at {address}");
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(silent)?;
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(silent)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    // A server with TLS answers within TLS; keys are not asked for here.
+    let mut stream: Box<dyn Stream> = match settings.tls_cert {
+        Some(_) => Box::new(tls::connect(stream, address.ip())?),
+        None => Box::new(stream),
+    };
     stream
         .write_all(format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
         .with_context(silent)?;
-    let mut answer = Vec::new();
-    stream.take(4096).read_to_end(&mut answer).with_context(silent)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer.lines().next().unwrap_or_default();
+    let mut status = String::new();
+    BufReader::new(stream.take(4096))
+        .read_line(&mut status)
+        .with_context(silent)?;
+    let status = status.trim_end();
     if status.split(' ').nth(1) == Some("200") {
         return Ok(());
     }

@@ -34,11 +34,15 @@ impl Listener {
             .await
             .with_context(|| format!("cannot find host `{host}`"))?
             .collect();
-        if !settings.allow_public && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        let anyone = settings.keys.is_none() && !settings.allow_public;
+        if anyone && addresses.iter().any(|address| !address.ip().is_loopback()) {
             return Err(Problem::new(format!(
-                "`{host}` can be reached from other machines, and this server answers anyone without a key"
+                "`{host}` can be reached from other machines, and without `--keys` this server answers anyone"
             ))
-            .hint("if that is what you want, say so with --allow-public; otherwise use --host 127.0.0.1")
+            .hint(
+                "`emberline keys add NAME` makes a key, `--keys emberline.keys` lets in who has one; --allow-public lets in \
+                 everyone; otherwise use --host 127.0.0.1",
+            )
             .into());
         }
         match TcpListener::bind(&addresses[..]).await {

@@ -116,6 +116,22 @@ pub const PREDICTIONS: Metric = Metric {
     labels: &["class"],
     help: "Predictions, by the most likely class.",
 };
+/// Files that changed and could not be taken.
+pub const RELOAD_FAILURES: Metric = Metric {
+    name: "emberline_reload_failures_total",
+    kind: Kind::Counter,
+    unit: "failures",
+    labels: &["file"],
+    help: "Changes of the key file and of the TLS certificate that could not be taken: what was there stays in force.",
+};
+/// Lines that the access log has not.
+pub const LOST_LINES: Metric = Metric {
+    name: "emberline_access_log_lost_lines_total",
+    kind: Kind::Counter,
+    unit: "lines",
+    labels: &[],
+    help: "Lines of the access log that were lost because nobody took them in time.",
+};
 /// Whether the server is ready.
 pub const READY: Metric = Metric {
     name: "emberline_ready",
@@ -134,7 +150,7 @@ pub const BUILD_INFO: Metric = Metric {
 };
 
 /// Every metric, in the order of `/metrics`.
-pub const TABLE: [&Metric; 12] = [
+pub const TABLE: [&Metric; 14] = [
     &REQUESTS,
     &DURATION,
     &IN_FLIGHT,
@@ -145,6 +161,8 @@ pub const TABLE: [&Metric; 12] = [
     &QUEUE_TIME,
     &ABANDONED,
     &PREDICTIONS,
+    &RELOAD_FAILURES,
+    &LOST_LINES,
     &READY,
     &BUILD_INFO,
 ];
@@ -180,7 +198,8 @@ impl Protocol {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// As it is told.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::V1 => "v1",
@@ -237,6 +256,10 @@ pub struct Snapshot<'a> {
     pub queue_depth: usize,
     /// Requests that can wait for the model.
     pub queue_capacity: usize,
+    /// Changes of each kind of file that could not be taken.
+    pub reload_failures: [(&'static str, u64); 2],
+    /// Lines that the access log has not.
+    pub lost_lines: u64,
     /// Whether the server is ready.
     pub ready: bool,
     /// Name of the model.
@@ -353,6 +376,11 @@ impl Metrics {
         for (class, count) in now.classes.iter().zip(&self.predictions) {
             page.sample(&PREDICTIONS, &[class], count.load(Ordering::Relaxed));
         }
+        page.head(&RELOAD_FAILURES);
+        for (file, count) in now.reload_failures {
+            page.sample(&RELOAD_FAILURES, &[file], count);
+        }
+        page.single(&LOST_LINES, now.lost_lines);
         page.single(&READY, u8::from(now.ready));
         page.head(&BUILD_INFO);
         page.sample(
@@ -386,6 +414,8 @@ mod tests {
         metrics.render(&Snapshot {
             queue_depth: 3,
             queue_capacity: 8,
+            reload_failures: [("keys", 1), ("certificate", 0)],
+            lost_lines: 0,
             ready: true,
             model: "m",
             version: "v",

@@ -5,25 +5,31 @@
 //! into inputs for `worker` and the answers back. It knows nothing of clap, of projects and of deployments: how it is told to run is [`Settings`],
 //! and what it has to say to a person goes through the caller's `log`.
 
+mod access_log;
 mod batcher;
 mod connection;
 mod datatype;
 mod drain;
 mod event_loop;
 mod exposition;
+mod front;
 pub mod health;
 mod inherit;
+pub mod keys;
 mod listener;
 pub mod metrics;
 mod payload;
 mod placement;
 mod plain;
 mod refusal;
+mod reload;
+mod request_id;
 mod router;
 mod service;
 pub mod settings;
 mod tensor;
 mod timed;
+mod tls;
 mod v1;
 mod v2;
 mod worker;
@@ -37,6 +43,7 @@ use anyhow::{Context, Result};
 
 use drain::Stop;
 use event_loop::Loops;
+use front::Front;
 use inherit::Control;
 use listener::Listener;
 use service::Service;
@@ -75,9 +82,28 @@ async fn live(bundle: &Path, settings: &Settings, log: &dyn Fn(&str)) -> Result<
     outcome
 }
 
+/// Serves, and meanwhile has files read again that have changed.
+async fn serve(
+    bundle: &Path,
+    settings: &Settings,
+    listener: Listener,
+    control: &mut Option<Control>,
+    stop: Stop,
+    log: &dyn Fn(&str),
+) -> Result<()> {
+    let front = Arc::new(Front::open(settings)?);
+    let outcome = tokio::select! {
+        outcome = serve_behind(&front, bundle, settings, listener, control, stop, log) => outcome,
+        never = front.watch(log) => match never {},
+    };
+    front.end();
+    outcome
+}
+
 /// From the bundle to the end. `control` is taken when the server is ready, before which no connection is let in: the
 /// kernel holds them, or gives them to the others on a shared socket.
-async fn serve(
+async fn serve_behind(
+    front: &Arc<Front>,
     bundle: &Path,
     settings: &Settings,
     listener: Listener,
@@ -86,14 +112,17 @@ async fn serve(
     log: &dyn Fn(&str),
 ) -> Result<()> {
     let address = listener.address().context("cannot tell the address of the socket")?;
+    if let Some(warning) = front.warning(address) {
+        log(&format!("warning: {warning}"));
+    }
     let (service, loops) = tokio::select! {
-        started = start(bundle.to_owned(), settings.clone()) => started?,
+        started = start(bundle.to_owned(), settings.clone(), Arc::clone(front)) => started?,
         _ = stop.told() => return Ok(()),
     };
     if let Some(control) = control.take() {
         stop.watch_supervisor(control.ready(Arc::clone(&service)).await);
     }
-    log(&format!("listening on http://{address}"));
+    log(&format!("listening on {}://{address}", front.scheme()));
     let reason = loop {
         tokio::select! {
             stream = listener.accept() => loops.serve(stream),
@@ -109,14 +138,14 @@ async fn serve(
 }
 
 /// Loads the model away from the thread that hears when to go, and starts the event loops.
-async fn start(bundle: PathBuf, settings: Settings) -> Result<(Arc<Service>, Loops)> {
+async fn start(bundle: PathBuf, settings: Settings, front: Arc<Front>) -> Result<(Arc<Service>, Loops)> {
     let loading = tokio::task::spawn_blocking(move || {
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         let (service, workers) = Service::start(&bundle, &settings, threads)?;
-        Ok((service, Loops::start(workers)?))
+        Ok((service, Loops::start(workers, &front)?))
     });
     loading.await.context("loading the model ended")?
 }

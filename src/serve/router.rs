@@ -1,16 +1,20 @@
-//! Which path goes where, and what is done for every request: it is counted, and while the server drains its answer
+//! Which path goes where, and what is done for every request: it needs a key where keys are asked for, it is
+//! counted and logged, and while the server drains its answer
 //! tells the client to close the connection.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONNECTION, HeaderValue};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
 
+use super::front::{Front, Outcome};
 use super::metrics::Protocol;
 use super::refusal::{self, Refusal, Response};
+use super::request_id::REQUEST_ID;
 use super::service::{Phase, Service};
 use super::worker::Worker;
 use super::{payload, plain, v1, v2};
@@ -114,6 +118,12 @@ impl Action {
         }
     }
 
+    /// Whether it is closed to those without a key, where keys are asked for. Whether a server is alive and ready is
+    /// asked by those who have none: kubelets, load balancers, a container's own health check.
+    fn needs_key(self) -> bool {
+        !matches!(self, Self::Live | Self::Ready)
+    }
+
     fn takes(self, method: &Method) -> bool {
         let methods = self.protocol().methods();
         methods.split(',').any(|taken| method == taken)
@@ -185,17 +195,27 @@ impl<'a> Endpoint<'a> {
 }
 
 /// Answers a request.
-pub async fn answer(worker: &Worker, request: Request<Incoming>) -> Response {
+pub async fn answer(
+    worker: &Worker,
+    front: &Front,
+    client: Option<SocketAddr>,
+    request: Request<Incoming>,
+) -> Response {
     let started = Instant::now();
     let service = worker.service();
     let (head, mut body) = request.into_parts();
     let endpoint = Endpoint::of(head.uri.path());
     let protocol = endpoint.map_or(Protocol::Other, |endpoint| endpoint.action.protocol());
+    let needs_key = endpoint.is_none_or(|endpoint| endpoint.action.needs_key());
+    let (visit, admitted) = front.visit(&head.headers, needs_key);
     let in_flight = (protocol != Protocol::Other).then(|| service.metrics().enter());
-    let outcome = match endpoint {
-        Some(endpoint) if endpoint.action.takes(&head.method) => act(worker, endpoint, &head, &mut body, started).await,
-        Some(endpoint) => Err(endpoint.wrong_method(&head)),
-        None => Err(Refusal::not_found(format!(
+    let outcome = match (admitted, endpoint) {
+        (Err(refusal), _) => Err(refusal),
+        (_, Some(endpoint)) if endpoint.action.takes(&head.method) => {
+            act(worker, front, endpoint, &head, &mut body, started).await
+        }
+        (_, Some(endpoint)) => Err(endpoint.wrong_method(&head)),
+        (_, None) => Err(Refusal::not_found(format!(
             "there is no `{} {}` here: `GET /` lists what there is",
             head.method,
             head.uri.path()
@@ -210,19 +230,31 @@ pub async fn answer(worker: &Worker, request: Request<Incoming>) -> Response {
         let allowed = HeaderValue::from_static(protocol.methods());
         response.headers_mut().insert(ALLOW, allowed);
     }
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    }
     if service.phase() == Phase::Draining {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    service
-        .metrics()
-        .answered(protocol, response.status(), started.elapsed());
+    response.headers_mut().insert(REQUEST_ID, visit.id.clone());
+    let (status, duration) = (response.status(), started.elapsed());
+    service.metrics().answered(protocol, status, duration);
+    let outcome = Outcome {
+        protocol: protocol.name(),
+        status,
+        seconds: duration.as_secs_f64(),
+        bytes: response.body().size_hint().lower(),
+    };
+    front.answered(client, &visit, &head, outcome);
     response
 }
 
 /// Does what an endpoint is for.
 async fn act(
     worker: &Worker,
+    front: &Front,
     endpoint: Endpoint<'_>,
     head: &Parts,
     body: &mut Incoming,
@@ -257,7 +289,7 @@ async fn act(
             service.ready()?;
             refusal::json(&json!({"name": service.manifest().name, "ready": true}))
         }
-        Action::Metrics => metrics(service),
+        Action::Metrics => metrics(service, front),
         Action::V1Status => v1::status(service),
         Action::V1Metadata => v1::metadata(service),
         Action::V2Server => v2::server(),
@@ -301,9 +333,9 @@ fn index(service: &Service) -> Response {
     }))
 }
 
-fn metrics(service: &Service) -> Response {
+fn metrics(service: &Service, front: &Front) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    refusal::content(kind, service.metrics_page())
+    refusal::content(kind, service.metrics_page(front))
 }
 
 #[cfg(test)]

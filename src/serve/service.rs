@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context, Result};
 
 use super::batcher::{self, Batcher, Places, Work};
+use super::front::Front;
 use super::metrics::{Metrics, Snapshot};
 use super::placement::Placement;
 use super::refusal::Refusal;
@@ -133,10 +134,12 @@ impl Service {
     }
 
     /// The counts and what is served, in Prometheus' text format.
-    pub fn metrics_page(&self) -> String {
+    pub fn metrics_page(&self, front: &Front) -> String {
         self.metrics.render(&Snapshot {
             queue_depth: self.places.taken(),
             queue_capacity: self.places.capacity(),
+            reload_failures: front.reload_failures(),
+            lost_lines: front.lost_lines(),
             ready: self.ready().is_ok(),
             model: &self.manifest().name,
             version: self.version(),

@@ -111,6 +111,9 @@ fn start_supervisor(state: &StateFolder) -> Result<Child> {
         "QUIET",
         "DESTINATION",
         "DRAIN",
+        "KEYS",
+        "TLS_CERT",
+        "TLS_KEY",
     ] {
         command.env_remove(format!("EMBERLINE_{name}"));
     }

@@ -1,157 +1,14 @@
-//! What the server can be told, and how `emberline-server` is told it: flag, then environment, then default.
-//!
-//! The flags are a table, from which the help, the names of the environment variables and the suggestions follow.
-//! `emberline serve` takes the same flags through clap; a test holds the two together.
+//! How `emberline-server` is told its settings: flag, then environment, then default.
 
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
 use anyhow::Result;
 use lexopt::{Arg, Parser};
 
+use super::{FLAGS, Settings};
 use crate::problem::Problem;
-
-/// How a server runs. See [`FLAGS`] for what each means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Address or name to listen on; not read with `inherit`.
-    pub host: String,
-    /// Port to listen on, 0 for a free one; not read with `inherit`.
-    pub port: u16,
-    /// Whether `host` may be reachable from other machines.
-    pub allow_public: bool,
-    /// Whether the listening socket is stdin and a supervisor speaks on stdout.
-    pub inherit: bool,
-    /// How long to go on accepting connections, with readiness 503, after being told to go.
-    pub drain: Duration,
-    /// How long idle connections stay open after that.
-    pub idle_grace: Duration,
-    /// How long requests in flight may take after that.
-    pub grace: Duration,
-    /// Largest body of a request, in bytes.
-    pub max_body: usize,
-    /// Requests that wait for the model before more are refused.
-    pub queue: usize,
-    /// Inputs that go through the model at once.
-    pub max_batch: usize,
-    /// Threads that serve connections, 0 for one on each core.
-    pub threads: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            host: "127.0.0.1".into(),
-            port: 5000,
-            allow_public: false,
-            inherit: false,
-            drain: Duration::ZERO,
-            idle_grace: Duration::from_secs(2),
-            grace: Duration::from_secs(25),
-            max_body: 16 << 20,
-            queue: 256,
-            max_batch: 64,
-            threads: 0,
-        }
-    }
-}
-
-/// One flag.
-#[derive(Clone, Copy, Debug)]
-pub struct Flag {
-    /// Without the dashes.
-    pub name: &'static str,
-    /// Name of its value; none for a switch.
-    pub value: Option<&'static str>,
-    /// The default, as it would be written; empty for a switch.
-    pub default: &'static str,
-    /// One sentence for people.
-    pub help: &'static str,
-}
-
-impl Flag {
-    /// The environment variable that it is read from.
-    pub fn variable(&self) -> String {
-        format!("EMBERLINE_{}", self.name.replace('-', "_").to_uppercase())
-    }
-}
-
-const fn flag(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Flag {
-    Flag {
-        name,
-        value: Some(value),
-        default,
-        help,
-    }
-}
-
-const fn switch(name: &'static str, help: &'static str) -> Flag {
-    Flag {
-        name,
-        value: None,
-        default: "",
-        help,
-    }
-}
-
-/// The flags of a server, in the order of the help.
-pub const FLAGS: [Flag; 11] = [
-    flag("host", "HOST", "127.0.0.1", "Address to listen on"),
-    flag("port", "PORT", "5000", "Port to listen on; 0 takes a free one"),
-    switch(
-        "allow-public",
-        "Listen beyond this machine, though anyone who reaches the port is answered",
-    ),
-    flag(
-        "max-body",
-        "BYTES",
-        "16777216",
-        "Largest body of a request; a larger one is answered with 413",
-    ),
-    flag(
-        "queue",
-        "REQUESTS",
-        "256",
-        "Requests that wait for the model before more are answered with 429",
-    ),
-    flag(
-        "max-batch",
-        "INPUTS",
-        "64",
-        "Inputs that go through the model at once when requests have gathered",
-    ),
-    flag(
-        "threads",
-        "COUNT",
-        "0",
-        "Threads that serve connections; 0 takes one for each core",
-    ),
-    flag(
-        "drain",
-        "SECONDS",
-        "0",
-        "After SIGTERM go on accepting for so long, with readiness 503, while load balancers look away",
-    ),
-    flag(
-        "idle-grace",
-        "SECONDS",
-        "2",
-        "After SIGTERM leave idle connections open for so long, so that a request on its way is answered",
-    ),
-    flag(
-        "grace",
-        "SECONDS",
-        "25",
-        "After SIGTERM let requests in flight take up to so long",
-    ),
-    switch(
-        "inherit",
-        "For supervisors: accept from the listening socket on stdin, and speak the control protocol on stdout",
-    ),
-];
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,73 +77,7 @@ impl Request {
     }
 }
 
-impl Settings {
-    /// Checks what no single flag can get wrong.
-    ///
-    /// # Errors
-    ///
-    /// Which flags do not go together.
-    pub fn check(&self) -> Result<()> {
-        if self.inherit && !self.drain.is_zero() {
-            return Err(Problem::new(
-                "`--drain` goes with a socket of the server's own: with `--inherit` it stops accepting at once, and its \
-                 siblings on the socket take over",
-            )
-            .hint("leave out --drain (EMBERLINE_DRAIN)")
-            .into());
-        }
-        for (name, value) in [("queue", self.queue), ("max-batch", self.max_batch)] {
-            if value == 0 {
-                return Err(wrong(&format!("--{name}"), "`0` is below 1"));
-            }
-        }
-        Ok(())
-    }
-
-    fn set(&mut self, flag: &Flag, value: &str) -> Result<(), String> {
-        match flag.name {
-            "host" => value.clone_into(&mut self.host),
-            "port" => self.port = number(value)?,
-            "allow-public" => self.allow_public = truth(value),
-            "inherit" => self.inherit = truth(value),
-            "drain" => self.drain = seconds(value)?,
-            "idle-grace" => self.idle_grace = seconds(value)?,
-            "grace" => self.grace = seconds(value)?,
-            "max-body" => self.max_body = number(value)?,
-            "queue" => self.queue = number(value)?,
-            "threads" => self.threads = number(value)?,
-            _ => self.max_batch = number(value)?,
-        }
-        Ok(())
-    }
-}
-
-/// Reads a duration that is written in seconds.
-///
-/// # Errors
-///
-/// What is wrong with the text.
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| format!("`{text}` is no number of seconds"))
-}
-
 const TRY_HELP: &str = "`emberline-server --help` lists the flags";
-
-fn number<N: FromStr>(text: &str) -> Result<N, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is no whole number that fits"))
-}
-
-/// As clap reads a switch from the environment, with its `FalseyValueParser`.
-fn truth(text: &str) -> bool {
-    !matches!(
-        text.to_lowercase().as_str(),
-        "" | "0" | "n" | "no" | "f" | "false" | "off"
-    )
-}
 
 fn text(value: OsString, name: &str) -> Result<String> {
     value
@@ -294,7 +85,7 @@ fn text(value: OsString, name: &str) -> Result<String> {
         .map_err(|value| wrong(name, &format!("`{}` is not UTF-8", value.display())))
 }
 
-fn wrong(name: &str, reason: &str) -> anyhow::Error {
+pub(super) fn wrong(name: &str, reason: &str) -> anyhow::Error {
     Problem::new(format!("`{name}`: {reason}")).hint(TRY_HELP).into()
 }
 
@@ -355,6 +146,8 @@ fn help() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Request, String> {
@@ -373,27 +166,6 @@ mod tests {
             Ok(Request::Serve(_, settings)) => settings,
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_table() {
-        let mut from_table = Settings {
-            host: String::new(),
-            port: 1,
-            allow_public: true,
-            inherit: true,
-            drain: Duration::MAX,
-            idle_grace: Duration::MAX,
-            grace: Duration::MAX,
-            max_body: 1,
-            queue: 1,
-            max_batch: 1,
-            threads: 1,
-        };
-        for flag in &FLAGS {
-            from_table.set(flag, flag.default).expect("a default is valid");
-        }
-        assert_eq!(from_table, Settings::default());
     }
 
     #[test]
@@ -432,6 +204,8 @@ mod tests {
         assert!(error(&["b", "--port", "70000"]).contains("`--port`: `70000`"));
         assert!(error(&["b", "--grace", "-1"]).contains("`--grace`: `-1`"));
         assert!(error(&["b", "--queue", "0"]).contains("`--queue`"));
+        assert!(error(&["b", "--tls-cert", "c"]).contains("`--tls-key`"));
+        assert!(error(&["b", "--tls-key", "k"]).contains("`--tls-cert`"));
         assert!(error(&["b", "c"]).contains("\"c\""));
         assert!(error(&["b", "--inherit", "--drain", "1"]).contains("--drain"));
         let refused = read(&["b"], &[("EMBERLINE_PORT", "x")]).expect_err("refused");
