@@ -17,6 +17,7 @@ pub mod metrics;
 mod payload;
 mod placement;
 mod plain;
+mod playground;
 mod refusal;
 mod router;
 mod service;

@@ -1,15 +1,17 @@
 //! The playground: a page for people at `/`, where a model is tried out. It owns the files and the headers that they are
 //! sent with; it knows no model: what the page tells of one, it has asked the API for, as any other client.
 
-use hyper::Response;
 use hyper::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 
+use super::refusal::{self, Response};
+
 /// One file of the page, as it is in the source.
-struct File {
-    path: &'static str,
+#[derive(Debug, PartialEq, Eq)]
+pub struct File {
+    name: &'static str,
     kind: &'static str,
     text: &'static str,
 }
@@ -17,20 +19,23 @@ struct File {
 macro_rules! file {
     ($name:literal, $kind:literal) => {
         File {
-            path: concat!("/playground/", $name),
+            name: $name,
             kind: $kind,
             text: include_str!(concat!("playground/", $name)),
         }
     };
 }
 
-const PAGE: File = file!("page.html", "text/html; charset=utf-8");
+/// The page.
+pub static PAGE: File = file!("page.html", "text/html; charset=utf-8");
 
 /// What the page loads.
-const PARTS: [File; 11] = [
+static PARTS: [File; 13] = [
+    file!("answer.css", "text/css; charset=utf-8"),
     file!("answer.js", "text/javascript; charset=utf-8"),
     file!("examples.js", "text/javascript; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
+    file!("input.css", "text/css; charset=utf-8"),
     file!("latency.js", "text/javascript; charset=utf-8"),
     file!("pad.js", "text/javascript; charset=utf-8"),
     file!("page.css", "text/css; charset=utf-8"),
@@ -70,23 +75,17 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
         .any(|accept| accept.contains("text/html"))
 }
 
-/// The page.
-pub fn page<B: From<&'static str>>() -> Response<B> {
-    PAGE.response()
-}
-
-/// What the page loads from this path; none where it loads nothing from there.
-pub fn part<B: From<&'static str>>(path: &str) -> Option<Response<B>> {
-    PARTS.iter().find(|part| part.path == path).map(File::response)
+/// What the page loads as `/playground/NAME`; none where it loads nothing of that name.
+pub fn part(name: &str) -> Option<&'static File> {
+    PARTS.iter().find(|part| part.name == name)
 }
 
 impl File {
-    fn response<B: From<&'static str>>(&self) -> Response<B> {
-        let mut response = Response::new(B::from(self.text));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+    /// The file as an answer.
+    pub fn response(&self) -> Response {
+        let mut response = refusal::content(HeaderValue::from_static(self.kind), self.text);
         for (name, value) in HEADERS {
-            headers.insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
     }
@@ -112,12 +111,12 @@ mod tests {
     fn what_is_loaded_is_there_and_what_is_there_is_loaded() {
         let mut loaded: BTreeSet<String> = BTreeSet::new();
         for attribute in ["src=\"", "href=\""] {
-            loaded.extend(quoted(PAGE.text, attribute).map(|path| format!("/{path}")));
+            loaded.extend(quoted(PAGE.text, attribute).map(str::to_owned));
         }
         for part in &PARTS {
-            loaded.extend(quoted(part.text, "from \"./").map(|name| format!("/playground/{name}")));
+            loaded.extend(quoted(part.text, "from \"./").map(|name| format!("playground/{name}")));
         }
-        let there: BTreeSet<String> = PARTS.iter().map(|part| part.path.to_owned()).collect();
+        let there: BTreeSet<String> = PARTS.iter().map(|part| format!("playground/{}", part.name)).collect();
         assert_eq!(loaded, there);
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/serve/playground");
         assert_eq!(fs::read_dir(folder).expect("the folder").count(), PARTS.len() + 1);
@@ -128,10 +127,10 @@ mod tests {
         for file in all() {
             let text = file.text.replace("http://www.w3.org/2000/svg", "");
             for foreign in ["http:", "https:", "\"//", "url(", "@import"] {
-                assert!(!text.contains(foreign), "`{foreign}` in {}", file.path);
+                assert!(!text.contains(foreign), "`{foreign}` in {}", file.name);
             }
             for unsafe_text in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "new Function"] {
-                assert!(!text.contains(unsafe_text), "`{unsafe_text}` in {}", file.path);
+                assert!(!text.contains(unsafe_text), "`{unsafe_text}` in {}", file.name);
             }
         }
         for inline in [" style=", " onclick=", "<style", "javascript:"] {
@@ -159,19 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_known_by_its_path_alone() {
-        let kind = |path| part::<&str>(path).map(|response| response.headers()[CONTENT_TYPE].clone());
-        assert_eq!(
-            kind("/playground/page.css").expect("the style"),
-            "text/css; charset=utf-8"
-        );
-        for path in [
-            "/playground/page.html",
-            "/playground/../page.css",
-            "/playground/",
-            "/page.css",
-        ] {
-            assert_eq!(kind(path), None, "{path}");
+    fn a_part_is_known_by_its_name_alone() {
+        assert_eq!(part("page.css").expect("the style").kind, "text/css; charset=utf-8");
+        for name in ["page.html", "../playground.rs", "", "PAGE.CSS"] {
+            assert_eq!(part(name), None, "{name}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONNECTION, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::metrics::Protocol;
 use super::refusal::{self, Refusal, Response};
 use super::service::{Phase, Service};
 use super::worker::Worker;
-use super::{payload, plain, v1, v2};
+use super::{payload, plain, playground, v1, v2};
 
 /// The client's patience, in milliseconds: what is not answered by then is not computed.
 const TIMEOUT: &str = "x-request-timeout-ms";
@@ -64,6 +64,7 @@ struct Endpoint<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Index,
+    Playground(&'static playground::File),
     Live,
     Ready,
     Metrics,
@@ -121,6 +122,7 @@ impl<'a> Endpoint<'a> {
         }
         Some(match &segments[..count] {
             [""] => Action::Index.alone(),
+            ["playground", name] => Action::Playground(playground::part(name)?).alone(),
             ["livez"] | ["v2", "health", "live"] => Action::Live.alone(),
             ["readyz" | "healthz"] | ["v2", "health", "ready"] => Action::Ready.alone(),
             ["metrics"] => Action::Metrics.alone(),
@@ -250,6 +252,8 @@ async fn act(
         Action::V1Metadata => v1::metadata(service),
         Action::V2Server => v2::server(),
         Action::V2Metadata => v2::metadata(service),
+        Action::Playground(part) => part.response(),
+        Action::Index if playground::is_wanted(&head.headers) => playground::PAGE.response(),
         _ => index(service),
     })
 }
@@ -279,14 +283,18 @@ fn index(service: &Service) -> Response {
             json!({"method": method, "path": path, "purpose": purpose})
         })
         .collect();
-    refusal::json(&json!({
+    let mut response = refusal::json(&json!({
         "model": manifest.name,
         "version": service.version(),
         "digest": service.digest(),
         "classes": manifest.classes,
+        "inputs": manifest.inputs,
         "server": format!("emberline {}", env!("CARGO_PKG_VERSION")),
         "endpoints": endpoints,
-    }))
+    }));
+    // A browser gets the playground here.
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 fn metrics(service: &Service) -> Response {
@@ -302,6 +310,8 @@ mod tests {
     fn a_path_stands_for_one_thing() {
         let of = |path| Endpoint::of(path);
         assert_eq!(of("/"), Some(Action::Index.alone()));
+        let style = playground::part("page.css").expect("the style");
+        assert_eq!(of("/playground/page.css"), Some(Action::Playground(style).alone()));
         assert_eq!(of("/v2/health/live"), Some(Action::Live.alone()));
         assert_eq!(of("/v1/models/a"), Some(Action::V1Status.of("a", None)));
         assert_eq!(of("/v1/models/a:predict"), Some(Action::V1Predict.of("a", None)));
@@ -321,6 +331,8 @@ mod tests {
             "*",
             "//",
             "/predict/",
+            "/playground",
+            "/playground/page.html",
             "/v1/models/a:steal",
             "/v2/models",
             "/v2/models/a/b",

@@ -17,6 +17,11 @@ let asked = 0;
 const prepare = async (page) => {
   await page.setRequestInterception(true);
   page.on("request", async (request) => {
+    if (request.resourceType() === "fetch" && new URL(request.url()).pathname === "/") {
+      const facts = await (await fetch(request.url())).json();
+      facts.endpoints.push({ method: "POST", path: "/v1/models/digits:explain", purpose: "what speaks for it" });
+      return request.respond({ contentType: "application/json", body: JSON.stringify(facts) });
+    }
     if (!request.url().endsWith("/v1/models/digits:explain")) return request.continue();
     asked += 1;
     const [pixels] = JSON.parse(request.postData()).instances;

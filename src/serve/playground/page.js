@@ -19,6 +19,8 @@ let input = null;
 let place = null;
 /// Shows what speaks for the prediction, and takes it away again when it is given nothing.
 let showWhy = () => {};
+/// Whether the server explains.
+let explains = false;
 
 const predict = lane(async (sent) => {
   await persist(sent, async () => {
@@ -36,14 +38,14 @@ const predict = lane(async (sent) => {
 const explain = lane(async (sent) => {
   // When the hand rests: what is explained costs the model many predictions.
   await pause(0.12);
-  if (sent !== input || at("why").hidden || !at("explain").checked) return;
+  if (sent !== input || !explains || !at("explain").checked) return;
   try {
     const { explanations } = await ask(`v1/models/${encodeURIComponent(model.model)}:explain`, { instances: [sent] });
     if (sent === input && at("explain").checked) showWhy(explanations[0].saliency);
   } catch (refusal) {
     if (!(refusal instanceof Refusal)) throw refusal;
     // What is busy explains the next one; what cannot explain is not asked again.
-    if (refusal.seconds === null) at("why").hidden = true;
+    if (refusal.seconds === null) offerWhy(false);
   }
 });
 
@@ -235,13 +237,18 @@ at("explain").addEventListener("change", () => {
   if (input !== null) explain(input);
 });
 
+function offerWhy(offered) {
+  explains = offered;
+  at("why").hidden = !offered;
+}
+
 async function start() {
   await persist(null, async () => describe(await ask("./")));
   if (!model) return;
   answer = new Answer(model.classes);
   if (model.inputs.kind === "image") offerDrawing(model.inputs);
   else offerTable(model.inputs.columns);
-  at("why").hidden = !model.endpoints.some(({ path }) => path.endsWith(":explain"));
+  offerWhy(model.endpoints.some(({ path }) => path.endsWith(":explain")));
   showCommand();
   at("playground").hidden = false;
 }
