@@ -21,6 +21,7 @@ pub mod metrics;
 mod payload;
 mod placement;
 mod plain;
+mod playground;
 mod refusal;
 mod reload;
 mod request_id;

@@ -1,12 +1,11 @@
-//! Which path goes where, and what is done for every request: it needs a key where keys are asked for, it is
-//! counted and logged, and while the server drains its answer
-//! tells the client to close the connection.
+//! Which path goes where, and what is done for every request: it needs a key where keys are asked for, it is counted and
+//! logged, and while the server drains its answer tells the client to close the connection.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, VARY, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use super::refusal::{self, Refusal, Response};
 use super::request_id::REQUEST_ID;
 use super::service::{Phase, Service};
 use super::worker::Worker;
-use super::{payload, plain, v1, v2};
+use super::{payload, plain, playground, v1, v2};
 
 /// The client's patience, in milliseconds: what is not answered by then is not computed.
 const TIMEOUT: &str = "x-request-timeout-ms";
@@ -77,6 +76,7 @@ struct Endpoint<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Index,
+    Playground(&'static playground::File),
     Live,
     Ready,
     Metrics,
@@ -119,9 +119,10 @@ impl Action {
     }
 
     /// Whether it is closed to those without a key, where keys are asked for. Whether a server is alive and ready is
-    /// asked by those who have none: kubelets, load balancers, a container's own health check.
+    /// asked by those who have none: kubelets, load balancers, a container's own health check. The page, which tells
+    /// nothing of the model, is where a person enters a key.
     fn needs_key(self) -> bool {
-        !matches!(self, Self::Live | Self::Ready)
+        !matches!(self, Self::Live | Self::Ready | Self::Playground(_))
     }
 
     fn takes(self, method: &Method) -> bool {
@@ -141,6 +142,7 @@ impl<'a> Endpoint<'a> {
         }
         Some(match &segments[..count] {
             [""] => Action::Index.alone(),
+            ["playground", name] => Action::Playground(playground::part(name)?).alone(),
             ["livez"] | ["v2", "health", "live"] => Action::Live.alone(),
             ["readyz" | "healthz"] | ["v2", "health", "ready"] => Action::Ready.alone(),
             ["metrics"] => Action::Metrics.alone(),
@@ -204,7 +206,10 @@ pub async fn answer(
     let started = Instant::now();
     let service = worker.service();
     let (head, mut body) = request.into_parts();
-    let endpoint = Endpoint::of(head.uri.path());
+    let endpoint = Endpoint::of(head.uri.path()).map(|endpoint| match endpoint.action {
+        Action::Index if playground::is_wanted(&head.headers) => Action::Playground(&playground::PAGE).alone(),
+        _ => endpoint,
+    });
     let protocol = endpoint.map_or(Protocol::Other, |endpoint| endpoint.action.protocol());
     let needs_key = endpoint.is_none_or(|endpoint| endpoint.action.needs_key());
     let (visit, admitted) = front.visit(&head.headers, needs_key);
@@ -294,6 +299,7 @@ async fn act(
         Action::V1Metadata => v1::metadata(service),
         Action::V2Server => v2::server(),
         Action::V2Metadata => v2::metadata(service),
+        Action::Playground(part) => part.response(),
         _ => index(service),
     })
 }
@@ -323,14 +329,18 @@ fn index(service: &Service) -> Response {
             json!({"method": method, "path": path, "purpose": purpose})
         })
         .collect();
-    refusal::json(&json!({
+    let mut response = refusal::json(&json!({
         "model": manifest.name,
         "version": service.version(),
         "digest": service.digest(),
         "classes": manifest.classes,
+        "inputs": manifest.inputs,
         "server": format!("emberline {}", env!("CARGO_PKG_VERSION")),
         "endpoints": endpoints,
-    }))
+    }));
+    // A browser gets the playground here.
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 fn metrics(service: &Service, front: &Front) -> Response {
@@ -346,6 +356,8 @@ mod tests {
     fn a_path_stands_for_one_thing() {
         let of = |path| Endpoint::of(path);
         assert_eq!(of("/"), Some(Action::Index.alone()));
+        let style = playground::part("page.css").expect("the style");
+        assert_eq!(of("/playground/page.css"), Some(Action::Playground(style).alone()));
         assert_eq!(of("/v2/health/live"), Some(Action::Live.alone()));
         assert_eq!(of("/v1/models/a"), Some(Action::V1Status.of("a", None)));
         assert_eq!(of("/v1/models/a:predict"), Some(Action::V1Predict.of("a", None)));
@@ -365,6 +377,8 @@ mod tests {
             "*",
             "//",
             "/predict/",
+            "/playground",
+            "/playground/page.html",
             "/v1/models/a:steal",
             "/v2/models",
             "/v2/models/a/b",

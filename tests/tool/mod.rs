@@ -10,6 +10,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+/// What provides the tests with programs from npm; npm takes away what one line does not name. The last versions that run
+/// on Node 18.
+pub const NPM_INSTALL: &str = "npm install --no-save --prefix target/npm gitlab-ci-local@4.65.1 puppeteer-core@24.43.1";
+
 /// How a run of the tool ended, and what it said.
 #[derive(Debug)]
 pub struct Ran {
