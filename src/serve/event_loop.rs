@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::connection;
 use super::front::Front;
-use super::worker::{Task, Worker};
+use super::worker::{Task, Worker, Workers};
 
 /// The loops of a server, with their connections, which are counted so that they can be waited for.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Loops {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn start(workers: impl IntoIterator<Item = (Worker, Option<Task>)>, front: &Arc<Front>) -> Result<Self> {
+    pub fn start(workers: Workers, front: &Arc<Front>) -> Result<Self> {
         let (close, _) = watch::channel(false);
         let loops = workers
             .into_iter()

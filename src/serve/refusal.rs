@@ -87,15 +87,13 @@ impl From<Refusal> for Response {
 
 /// An answer as JSON.
 pub fn json(answer: &impl Serialize) -> Response {
-    match serde_json::to_vec(answer) {
-        Ok(body) => content(HeaderValue::from_static("application/json"), body),
+    let Ok(body) = serde_json::to_vec(answer) else {
         // Only a map with keys that are no strings can end here, and no answer has one.
-        Err(_) => {
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        }
-    }
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        return response;
+    };
+    content(HeaderValue::from_static("application/json"), body)
 }
 
 /// An answer of another kind.

@@ -13,7 +13,7 @@ use super::metrics::{Metrics, Snapshot};
 use super::placement::Placement;
 use super::refusal::Refusal;
 use super::settings::Settings;
-use super::worker::{Task, Worker};
+use super::worker::{Task, Worker, Workers};
 use crate::bundle::{Bundle, Golden, Manifest};
 use crate::predict::Predictor;
 use crate::problem::Problem;
@@ -47,7 +47,7 @@ impl Service {
     /// # Errors
     ///
     /// Why the bundle cannot be served.
-    pub fn start(path: &Path, settings: &Settings, loops: usize) -> Result<(Arc<Self>, Vec<(Worker, Option<Task>)>)> {
+    pub fn start(path: &Path, settings: &Settings, loops: usize) -> Result<(Arc<Self>, Workers)> {
         let bundle = Bundle::open(path)?;
         let golden = bundle.golden()?;
         if golden.cases.is_empty() {

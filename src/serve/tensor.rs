@@ -314,9 +314,10 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
-    fn number<E>(self, number: f32) -> Result<bool, E> {
+    /// An element is no array.
+    fn number(self, number: f32) -> bool {
         self.read.numbers.push(number);
-        Ok(false)
+        false
     }
 }
 
@@ -337,23 +338,23 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<bool, E> {
-        self.number(value as f32)
+        Ok(self.number(value as f32))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<bool, E> {
-        self.number(value as f32)
+        Ok(self.number(value as f32))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<bool, E> {
-        self.number(value as f32)
+        Ok(self.number(value as f32))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
-        self.number(value.into())
+        Ok(self.number(value.into()))
     }
 
     fn visit_unit<E>(self) -> Result<bool, E> {
-        self.number(f32::NAN)
+        Ok(self.number(f32::NAN))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<bool, E> {

@@ -24,6 +24,9 @@ pub struct Worker {
     batcher: Batcher,
 }
 
+/// A worker for each event loop, with the task that the loop has to run, if any.
+pub type Workers = Vec<(Worker, Option<Task>)>;
+
 /// Raw inputs of one request, one after another.
 #[derive(Debug, Default)]
 pub struct Inputs {
