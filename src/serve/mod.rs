@@ -9,6 +9,7 @@ mod batcher;
 mod connection;
 mod datatype;
 mod drain;
+mod drift;
 mod event_loop;
 mod exposition;
 pub mod health;
