@@ -25,10 +25,9 @@ pub struct Occlusion<'a> {
 enum Parts {
     /// The patch with its upper left corner at each of `rows` x `columns`.
     Patches {
-        patch: [usize; 2],
+        patch: Patch,
         rows: Vec<usize>,
         columns: Vec<usize>,
-        fill: Vec<f32>,
     },
     /// What each column is replaced by.
     Columns { fill: Vec<f32> },
@@ -41,24 +40,20 @@ pub struct Explanation {
     pub class: usize,
     /// Its probability for the whole input.
     pub probability: f32,
-    /// How much of that each part gives: positive where the input speaks for the class, negative where against it.
-    pub saliency: Saliency,
+    /// How much of that each part gives: positive where the input speaks for the class, negative where against it. Of a
+    /// table one value for each column; of an image one for each pixel, row by row: the mean over its patches.
+    pub saliency: Vec<f32>,
+    /// What parts of an image were covered with; none for a table.
+    pub patch: Option<Patch>,
 }
 
-/// How much of a probability each part of an input gives.
+/// What covers a part of an image.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Saliency {
-    /// Of an image.
-    Image {
-        /// Height and width of the patch, in pixels.
-        patch: [usize; 2],
-        /// What it was filled with, for each channel, 0 to 255.
-        fill: Vec<f32>,
-        /// Row by row: each pixel has the mean of what the patches over it gave.
-        map: Vec<f32>,
-    },
-    /// Of a row of a table: one value for each column.
-    Table(Vec<f32>),
+pub struct Patch {
+    /// Height and width, in pixels.
+    pub size: [usize; 2],
+    /// Its colour, for each channel, 0 to 255.
+    pub fill: Vec<f32>,
 }
 
 impl<'a> Occlusion<'a> {
@@ -76,12 +71,14 @@ impl<'a> Occlusion<'a> {
                 width,
                 channels,
             } => {
-                let patch = [height, width].map(|side| side.div_ceil(PATCHES));
+                let size = [height, width].map(|side| side.div_ceil(PATCHES));
                 Parts::Patches {
-                    rows: corners(height, patch[0]),
-                    columns: corners(width, patch[1]),
-                    fill: background(raw, [height, width, channels]),
-                    patch,
+                    rows: corners(height, size[0]),
+                    columns: corners(width, size[1]),
+                    patch: Patch {
+                        size,
+                        fill: background(raw, [height, width, channels]),
+                    },
                 }
             }
             Schema::Table { .. } => Parts::Columns {
@@ -114,18 +111,13 @@ impl<'a> Occlusion<'a> {
         };
         let mut raw = self.raw.clone();
         match &self.parts {
-            Parts::Patches {
-                patch,
-                rows,
-                columns,
-                fill,
-            } => {
-                let width = self.width();
+            Parts::Patches { patch, rows, columns } => {
                 let (top, left) = (rows[part / columns.len()], columns[part % columns.len()]);
-                for y in top..top + patch[0] {
-                    let start = (y * width + left) * fill.len();
-                    for pixel in raw[start..start + patch[1] * fill.len()].chunks_exact_mut(fill.len()) {
-                        pixel.copy_from_slice(fill);
+                let (width, channels) = (self.width(), patch.fill.len());
+                for y in top..top + patch.size[0] {
+                    let start = (y * width + left) * channels;
+                    for pixel in raw[start..start + patch.size[1] * channels].chunks_exact_mut(channels) {
+                        pixel.copy_from_slice(&patch.fill);
                     }
                 }
             }
@@ -142,21 +134,16 @@ impl<'a> Occlusion<'a> {
         let mut of_class = probabilities.chunks_exact(classes).map(|row| row[class]);
         let probability = of_class.next().unwrap_or(f32::NAN);
         let lost = of_class.map(|without| probability - without);
-        let saliency = match &self.parts {
-            Parts::Columns { .. } => Saliency::Table(lost.collect()),
-            Parts::Patches {
-                patch,
-                rows,
-                columns,
-                fill,
-            } => {
+        let (saliency, patch) = match &self.parts {
+            Parts::Columns { .. } => (lost.collect(), None),
+            Parts::Patches { patch, rows, columns } => {
                 let width = self.width();
-                let mut map = vec![0.0; self.raw.len() / fill.len()];
+                let mut map = vec![0.0; self.raw.len() / patch.fill.len()];
                 let mut over = vec![0.0; map.len()];
                 let corners = rows.iter().flat_map(|top| columns.iter().map(move |left| (top, left)));
                 for ((top, left), lost) in corners.zip(lost) {
-                    for y in *top..top + patch[0] {
-                        for at in y * width + left..y * width + left + patch[1] {
+                    for y in *top..top + patch.size[0] {
+                        for at in y * width + left..y * width + left + patch.size[1] {
                             map[at] += lost;
                             over[at] += 1.0;
                         }
@@ -165,17 +152,14 @@ impl<'a> Occlusion<'a> {
                 for (value, over) in map.iter_mut().zip(over) {
                     *value /= over;
                 }
-                Saliency::Image {
-                    patch: *patch,
-                    fill: fill.clone(),
-                    map,
-                }
+                (map, Some(patch.clone()))
             }
         };
         Explanation {
             class,
             probability,
             saliency,
+            patch,
         }
     }
 

@@ -7,7 +7,7 @@ mod json;
 mod overlay;
 mod picture;
 
-pub use explain::{Explanation, Occlusion, Saliency};
+pub use explain::{Explanation, Occlusion, Patch};
 pub use json::{JsonInputError, OneOrMore, Samples, raw_from_json};
 pub use overlay::overlay;
 pub use picture::raw_from_png;

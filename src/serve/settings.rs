@@ -37,6 +37,8 @@ pub struct Settings {
     pub queue: usize,
     /// Inputs that go through the model at once.
     pub max_batch: usize,
+    /// Length of the window that drift is measured over.
+    pub drift_window: Duration,
     /// Threads that serve connections, 0 for one on each core.
     pub threads: usize,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             max_body: 16 << 20,
             queue: 256,
             max_batch: 64,
+            drift_window: Duration::from_hours(1),
             threads: 0,
         }
     }
@@ -98,7 +101,7 @@ const fn switch(name: &'static str, help: &'static str) -> Flag {
 }
 
 /// The flags of a server, in the order of the help.
-pub const FLAGS: [Flag; 11] = [
+pub const FLAGS: [Flag; 12] = [
     flag("host", "HOST", "127.0.0.1", "Address to listen on"),
     flag("port", "PORT", "5000", "Port to listen on; 0 takes a free one"),
     switch(
@@ -122,6 +125,12 @@ pub const FLAGS: [Flag; 11] = [
         "INPUTS",
         "64",
         "Inputs that go through the model at once when requests have gathered",
+    ),
+    flag(
+        "drift-window",
+        "SECONDS",
+        "3600",
+        "Window that drift is measured over; it is longer while it holds too little to say anything",
     ),
     flag(
         "threads",
@@ -254,6 +263,7 @@ impl Settings {
             "grace" => self.grace = seconds(value)?,
             "max-body" => self.max_body = number(value)?,
             "queue" => self.queue = number(value)?,
+            "drift-window" => self.drift_window = seconds(value)?,
             "threads" => self.threads = number(value)?,
             _ => self.max_batch = number(value)?,
         }
@@ -388,6 +398,7 @@ mod tests {
             max_body: 1,
             queue: 1,
             max_batch: 1,
+            drift_window: Duration::from_secs(1),
             threads: 1,
         };
         for flag in &FLAGS {
