@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Crates of the tool that the runtime must not gain, by the beginning of their names.
-const OUTSIDE: [&str; 14] = [
+const OUTSIDE: [&str; 13] = [
     "bollard",
     "burn-autodiff",
     "burn-train",
@@ -16,7 +16,6 @@ const OUTSIDE: [&str; 14] = [
     "k8s-openapi",
     "kube",
     "minijinja",
-    "png",
     "serde-saphyr",
     "tar",
     "ureq",

@@ -14,7 +14,7 @@ mod store;
 pub use evaluation::{BundleRef, Evaluation, GateRefusal, Verdict, require_pass};
 pub use golden::{Golden, GoldenCase};
 pub use manifest::{DataRecord, FORMAT, Manifest, Metrics, Schedule, Selection, TrainingRecord};
-pub use profile::{FeatureProfile, Profile};
+pub use profile::{FeatureProfile, Profile, each_feature, feature_names};
 pub use store::{Bundle, BundleError, Draft, Store, evaluation_path};
 
 /// Manifest of a bundle.

@@ -1,9 +1,9 @@
 //! `profile.json`: histograms of the training data and of the model's answers to it, the baseline that drift is measured
-//! against.
+//! against. What is counted of a sample, and into which bin it falls, is decided here for training and serving alike.
 
 use serde::{Deserialize, Serialize};
 
-use crate::preprocess::{ColumnKind, Schema};
+use crate::preprocess::{Column, ColumnKind, Schema};
 
 /// Bins of a histogram of numbers.
 const BINS: usize = 10;
@@ -38,30 +38,26 @@ pub struct FeatureProfile {
 impl Profile {
     /// Counts raw samples, one after another in `values`, and the class that was the answer to each.
     pub fn new(schema: &Schema, values: &[f32], answers: &[usize], classes: usize) -> Self {
-        let rows = || values.chunks_exact(schema.width());
-        let features = match schema {
-            Schema::Image { .. } => {
-                let (brightness, contrast): (Vec<f32>, Vec<f32>) = rows().map(brightness_and_contrast).unzip();
-                vec![
-                    FeatureProfile::of_numbers("brightness", &brightness),
-                    FeatureProfile::of_numbers("contrast", &contrast),
-                ]
-            }
-            Schema::Table { columns } => columns
-                .iter()
-                .enumerate()
-                .map(|(index, column)| {
-                    let values: Vec<f32> = rows().map(|row| row[index]).collect();
-                    match &column.kind {
-                        ColumnKind::Numeric => FeatureProfile::of_numbers(&column.name, &values),
+        let mut numbers = vec![Vec::with_capacity(answers.len()); feature_names(schema).count()];
+        for row in values.chunks_exact(schema.width()) {
+            each_feature(schema, row, |index, value| numbers[index].push(value));
+        }
+        let features = feature_names(schema)
+            .zip(&numbers)
+            .enumerate()
+            .map(|(index, (name, values))| {
+                let edges = match schema {
+                    Schema::Table { columns } => match &columns[index].kind {
                         ColumnKind::Categorical { categories } => {
-                            let edges = (1..categories.len()).map(|edge| edge as f32).collect();
-                            FeatureProfile::count(&column.name, edges, &values)
+                            (1..categories.len()).map(|edge| edge as f32).collect()
                         }
-                    }
-                })
-                .collect(),
-        };
+                        ColumnKind::Numeric => edges_of_equal_count(values),
+                    },
+                    Schema::Image { .. } => edges_of_equal_count(values),
+                };
+                FeatureProfile::count(name, edges, values)
+            })
+            .collect();
         let mut predictions = vec![0; classes];
         for answer in answers {
             predictions[*answer] += 1;
@@ -75,47 +71,96 @@ impl Profile {
 }
 
 impl FeatureProfile {
-    /// Bins of equal count, so that a shift anywhere moves them.
-    fn of_numbers(name: &str, values: &[f32]) -> Self {
-        let mut sorted: Vec<f32> = values.iter().copied().filter(|v| !v.is_nan()).collect();
-        sorted.sort_by(f32::total_cmp);
-        let mut edges: Vec<f32> = (1..BINS)
-            .filter_map(|bin| sorted.get(bin * sorted.len() / BINS).copied())
-            .collect();
-        edges.dedup();
-        Self::count(name, edges, values)
+    /// The bin that a value falls into, from 0 to `edges.len()`; none for a missing value.
+    pub fn bin(&self, value: f32) -> Option<usize> {
+        (!value.is_nan()).then(|| self.edges.partition_point(|edge| *edge <= value))
     }
 
     fn count(name: &str, edges: Vec<f32>, values: &[f32]) -> Self {
-        let mut counts = vec![0; edges.len() + 1];
-        let mut missing = 0;
+        let mut profile = Self {
+            name: name.into(),
+            counts: vec![0; edges.len() + 1],
+            edges,
+            missing: 0,
+        };
         for value in values {
-            if value.is_nan() {
-                missing += 1;
-            } else {
-                counts[edges.partition_point(|edge| edge <= value)] += 1;
+            match profile.bin(*value) {
+                Some(bin) => profile.counts[bin] += 1,
+                None => profile.missing += 1,
             }
         }
-        Self {
-            name: name.into(),
-            edges,
-            counts,
-            missing,
+        profile
+    }
+}
+
+/// The names of what a profile watches in a sample, in the order of [`Profile::features`].
+pub fn feature_names(schema: &Schema) -> impl Iterator<Item = &str> {
+    let (statistics, columns): (&[&str], &[Column]) = match schema {
+        Schema::Image { .. } => (&["brightness", "contrast"], &[]),
+        Schema::Table { columns } => (&[], columns),
+    };
+    let columns = columns.iter().map(|column| column.name.as_str());
+    statistics.iter().copied().chain(columns)
+}
+
+/// Gives the number and the value of each feature of a raw sample, in the order of [`Profile::features`]; a missing
+/// value is NaN.
+pub fn each_feature(schema: &Schema, raw: &[f32], mut take: impl FnMut(usize, f32)) {
+    match schema {
+        Schema::Image { .. } => {
+            let (brightness, contrast) = brightness_and_contrast(raw);
+            take(0, brightness);
+            take(1, contrast);
+        }
+        Schema::Table { .. } => {
+            for (index, value) in raw.iter().enumerate() {
+                take(index, *value);
+            }
         }
     }
 }
 
+/// Edges between bins of equal count, so that a shift anywhere moves them.
+fn edges_of_equal_count(values: &[f32]) -> Vec<f32> {
+    let mut sorted: Vec<f32> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let mut edges: Vec<f32> = (1..BINS)
+        .filter_map(|bin| sorted.get(bin * sorted.len() / BINS).copied())
+        .collect();
+    edges.dedup();
+    edges
+}
+
+/// Mean and standard deviation of the pixels, in one pass over them.
 fn brightness_and_contrast(pixels: &[f32]) -> (f32, f32) {
-    let count = pixels.len() as f32;
-    let mean = pixels.iter().sum::<f32>() / count;
-    let variance = pixels.iter().map(|pixel| (pixel - mean).powi(2)).sum::<f32>() / count;
-    (mean, variance.sqrt())
+    /// Sums that run side by side, so that the processor adds several pixels at once.
+    const LANES: usize = 32;
+    /// Pixels after which the sums go over into 64 bits: 256 squares of whole pixels add up exactly in 32.
+    const BLOCK: usize = LANES * 256;
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for block in pixels.chunks(BLOCK) {
+        let (mut sums_here, mut squares_here) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        let (rows, rest) = block.as_chunks::<LANES>();
+        for row in rows {
+            for lane in 0..LANES {
+                sums_here[lane] += row[lane];
+                squares_here[lane] += row[lane] * row[lane];
+            }
+        }
+        let all = |lanes: [f32; LANES]| lanes.into_iter().map(f64::from).sum::<f64>();
+        sum += all(sums_here) + rest.iter().copied().map(f64::from).sum::<f64>();
+        squares += all(squares_here) + rest.iter().map(|pixel| f64::from(pixel * pixel)).sum::<f64>();
+    }
+    let count = pixels.len() as f64;
+    let mean = sum / count;
+    // Rounding can leave an even image just below 0.
+    let variance = (squares / count - mean * mean).max(0.0);
+    (mean as f32, variance.sqrt() as f32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preprocess::Column;
 
     #[test]
     fn columns_are_counted_into_bins_of_equal_size() {
@@ -140,5 +185,23 @@ mod tests {
         assert_eq!(profile.features[0].missing, 1);
         assert_eq!(profile.features[1].counts, [75, 25]);
         assert_eq!(profile.predictions, [101, 0]);
+    }
+    #[test]
+    fn brightness_and_contrast_are_mean_and_deviation_at_any_size() {
+        for count in [1, 7, 784, 2048, 70_001] {
+            let pixels: Vec<f32> = (0..count).map(|pixel| ((pixel * 37) % 256) as f32).collect();
+            let (brightness, contrast) = brightness_and_contrast(&pixels);
+            let mean = pixels.iter().copied().map(f64::from).sum::<f64>() / count as f64;
+            let variance = pixels.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / count as f64;
+            assert!(
+                (f64::from(brightness) - mean).abs() < 1e-4,
+                "{count}: {brightness} {mean}"
+            );
+            assert!(
+                (f64::from(contrast) - variance.sqrt()).abs() < 1e-3,
+                "{count}: {contrast}"
+            );
+        }
+        assert_eq!(brightness_and_contrast(&[255.0; 784]), (255.0, 0.0));
     }
 }

@@ -53,6 +53,9 @@ pub struct Args {
     /// Inputs that go through the model at once when requests have gathered
     #[arg(long, value_name = "INPUTS", default_value_t = 64, env = "EMBERLINE_MAX_BATCH")]
     max_batch: usize,
+    /// Window that drift is measured over; it is longer while it holds too little to say anything
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "EMBERLINE_DRIFT_WINDOW")]
+    drift_window: Duration,
     /// Threads that serve connections; 0 takes one for each core
     #[arg(long, value_name = "COUNT", default_value_t = 0, env = "EMBERLINE_THREADS")]
     threads: usize,
@@ -97,6 +100,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         grace: args.grace,
         max_body: args.max_body,
         queue: args.queue,
+        drift_window: args.drift_window,
         threads: args.threads,
         max_batch: args.max_batch,
     };

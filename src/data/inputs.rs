@@ -2,14 +2,13 @@
 //!
 //! It reads against the schema of a bundle. What is said of an input afterwards is the caller's business.
 
-use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::idx;
-use crate::predict::raw_from_json;
+use crate::predict::{raw_from_json, raw_from_png};
 use crate::preprocess::Schema;
 use crate::problem::Problem;
 
@@ -30,7 +29,7 @@ pub struct Input {
 pub fn read(name: &str, bytes: &[u8], schema: &Schema) -> Result<Vec<Input>> {
     let rows = match Kind::of(bytes) {
         Kind::Empty => return Err(Problem::new(format!("`{name}` is empty")).into()),
-        Kind::Png => vec![png(bytes, schema).with_context(|| format!("cannot read `{name}`"))?],
+        Kind::Png => vec![raw_from_png(bytes, schema).with_context(|| format!("cannot read `{name}`"))?],
         Kind::Idx => idx_images(name, bytes, schema)?,
         Kind::Json => json(bytes, schema).with_context(|| format!("cannot read `{name}`"))?,
         Kind::Csv => csv(bytes, schema).with_context(|| format!("cannot read `{name}`"))?,
@@ -159,95 +158,6 @@ fn idx_images(name: &str, bytes: &[u8], schema: &Schema) -> Result<Vec<Vec<f32>>
         .collect())
 }
 
-fn png(bytes: &[u8], schema: &Schema) -> Result<Vec<f32>> {
-    let Schema::Image {
-        height,
-        width,
-        channels,
-    } = *schema
-    else {
-        return Err(Problem::new("this is an image, and the model reads a table")
-            .hint("give CSV with a header, or JSON")
-            .into());
-    };
-    let mut decoder = png::Decoder::new(Cursor::new(bytes));
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info()?;
-    let size = reader
-        .output_buffer_size()
-        .ok_or_else(|| Problem::new("the image is too large"))?;
-    let mut buffer = vec![0; size];
-    let frame = reader.next_frame(&mut buffer)?;
-    let samples = frame.color_type.samples();
-    let pixels: Vec<Vec<f32>> = buffer[..frame.buffer_size()]
-        .chunks_exact(samples)
-        .map(|pixel| channels_of(pixel, channels))
-        .collect();
-    if samples.is_multiple_of(2) && pixels.iter().all(|pixel| pixel == &pixels[0]) {
-        return Err(
-            Problem::new("the image is the same everywhere once what is transparent is black")
-                .hint("draw in white, or put a white ground behind black ink and use --invert")
-                .into(),
-        );
-    }
-    Ok(resample(
-        &pixels,
-        (frame.width as usize, frame.height as usize),
-        (width, height),
-    ))
-}
-
-/// A pixel in as many channels as the model reads; what is transparent becomes black.
-fn channels_of(pixel: &[u8], channels: usize) -> Vec<f32> {
-    let value = |index: usize| f32::from(pixel[index]);
-    let (colour, alpha) = match pixel.len() {
-        1 => ([value(0); 3], 255.0),
-        2 => ([value(0); 3], value(1)),
-        3 => ([value(0), value(1), value(2)], 255.0),
-        _ => ([value(0), value(1), value(2)], value(3)),
-    };
-    let colour = colour.map(|part| part * alpha / 255.0);
-    if channels == 1 {
-        // Rec. 601 luma.
-        vec![0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]]
-    } else {
-        colour.to_vec()
-    }
-}
-
-/// Each target pixel is the mean of the source area that it covers.
-fn resample(pixels: &[Vec<f32>], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
-    let channels = pixels.first().map_or(1, Vec::len);
-    let mut out = Vec::with_capacity(to.0 * to.1 * channels);
-    for y in 0..to.1 {
-        for x in 0..to.0 {
-            let mut sum = vec![0.0; channels];
-            let mut area = 0.0;
-            for (source_y, height) in overlap(y, from.1, to.1) {
-                for (source_x, width) in overlap(x, from.0, to.0) {
-                    for (sum, part) in sum.iter_mut().zip(&pixels[source_y * from.0 + source_x]) {
-                        *sum += part * height * width;
-                    }
-                    area += height * width;
-                }
-            }
-            out.extend(sum.iter().map(|sum| sum / area));
-        }
-    }
-    out
-}
-
-/// Source cells, with the share of each, that target cell `at` covers.
-fn overlap(at: usize, from: usize, to: usize) -> impl Iterator<Item = (usize, f32)> {
-    let scale = from as f64 / to as f64;
-    let (start, end) = (at as f64 * scale, (at + 1) as f64 * scale);
-    let last = (end.ceil() as usize).min(from);
-    (start as usize..last).map(move |cell| {
-        let covered = end.min((cell + 1) as f64) - start.max(cell as f64);
-        (cell, covered as f32)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,39 +184,6 @@ mod tests {
                 },
             ],
         }
-    }
-
-    fn encode(width: u32, height: u32, colour: png::ColorType, data: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        encoder.set_color(colour);
-        encoder
-            .write_header()
-            .and_then(|mut writer| writer.write_image_data(data))
-            .expect("encode");
-        bytes
-    }
-
-    #[test]
-    fn a_png_is_read_in_grey_and_scaled_to_the_model() {
-        let same = encode(2, 2, png::ColorType::Grayscale, &[0, 64, 128, 255]);
-        assert_eq!(
-            read("a.png", &same, &SMALL).expect("read")[0].raw,
-            [0.0, 64.0, 128.0, 255.0]
-        );
-        let twice = encode(4, 2, png::ColorType::Grayscale, &[0, 100, 200, 200, 10, 30, 0, 0]);
-        assert_eq!(
-            read("a.png", &twice, &SMALL).expect("read")[0].raw,
-            [50.0, 200.0, 20.0, 0.0]
-        );
-        let ink = encode(2, 1, png::ColorType::Rgba, &[255, 255, 255, 0, 200, 200, 200, 255]);
-        assert_eq!(
-            read("a.png", &ink, &SMALL).expect("read")[0].raw,
-            [0.0, 200.0, 0.0, 200.0]
-        );
-        // Black ink on transparency, as many programs save it.
-        let black = encode(2, 1, png::ColorType::Rgba, &[0, 0, 0, 0, 0, 0, 0, 255]);
-        assert!(read("a.png", &black, &SMALL).is_err());
     }
 
     #[test]

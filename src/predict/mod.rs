@@ -2,9 +2,15 @@
 //!
 //! It runs on the CPU, in the calling thread, and holds no queue: `serve/batcher.rs` does.
 
+mod explain;
 mod json;
+mod overlay;
+mod picture;
 
+pub use explain::{Explanation, Occlusion, Patch};
 pub use json::{JsonInputError, OneOrMore, Samples, raw_from_json};
+pub use overlay::overlay;
+pub use picture::raw_from_png;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;

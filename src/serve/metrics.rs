@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::drift::Reading;
 use super::exposition::{Histogram, Page};
 
 /// What kind of thing a metric is, by Prometheus' names.
@@ -132,6 +133,46 @@ pub const LOST_LINES: Metric = Metric {
     labels: &[],
     help: "Lines of the access log that were lost because nobody took them in time.",
 };
+/// How sure the model was.
+pub const CONFIDENCE: Metric = Metric {
+    name: "emberline_prediction_confidence",
+    kind: Kind::Histogram,
+    unit: "probability",
+    labels: &[],
+    help: "Probability of the most likely class, by prediction.",
+};
+/// Predictions that drift is measured over.
+pub const DRIFT_SAMPLES: Metric = Metric {
+    name: "emberline_drift_window_samples",
+    kind: Kind::Gauge,
+    unit: "predictions",
+    labels: &[],
+    help: "Predictions in the window that drift is measured over.",
+};
+/// Drift of the inputs.
+pub const DRIFT: Metric = Metric {
+    name: "emberline_drift_psi",
+    kind: Kind::Gauge,
+    unit: "index",
+    labels: &["feature"],
+    help: "Population stability index of an input feature against training: 0 is the same, above 0.25 is another.",
+};
+/// Drift of the answers.
+pub const PREDICTION_DRIFT: Metric = Metric {
+    name: "emberline_prediction_drift_psi",
+    kind: Kind::Gauge,
+    unit: "index",
+    labels: &[],
+    help: "Population stability index of the predicted classes against training: 0 is the same, above 0.25 is another.",
+};
+/// Missing values.
+pub const MISSING: Metric = Metric {
+    name: "emberline_drift_missing_ratio",
+    kind: Kind::Gauge,
+    unit: "ratio",
+    labels: &["feature"],
+    help: "Share of a column's values in the window that are missing, or a name that training did not see.",
+};
 /// Whether the server is ready.
 pub const READY: Metric = Metric {
     name: "emberline_ready",
@@ -150,7 +191,7 @@ pub const BUILD_INFO: Metric = Metric {
 };
 
 /// Every metric, in the order of `/metrics`.
-pub const TABLE: [&Metric; 14] = [
+pub const TABLE: [&Metric; 19] = [
     &REQUESTS,
     &DURATION,
     &IN_FLIGHT,
@@ -161,6 +202,11 @@ pub const TABLE: [&Metric; 14] = [
     &QUEUE_TIME,
     &ABANDONED,
     &PREDICTIONS,
+    &CONFIDENCE,
+    &DRIFT_SAMPLES,
+    &DRIFT,
+    &PREDICTION_DRIFT,
+    &MISSING,
     &RELOAD_FAILURES,
     &LOST_LINES,
     &READY,
@@ -171,6 +217,10 @@ pub const TABLE: [&Metric; 14] = [
 const DURATION_BOUNDS: [f64; 16] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+/// What a probability is counted in, for the sum of the histogram to be whole numbers.
+const MILLION: f64 = 1e6;
+/// Upper bounds of the confidence histogram.
+const CONFIDENCE_BOUNDS: [f64; 11] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
 /// Upper bounds of the batch size histogram, in inputs.
 const BATCH_BOUNDS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -183,12 +233,14 @@ pub enum Protocol {
     V1,
     /// Predictions by the Open Inference Protocol.
     V2,
+    /// What a prediction rests on.
+    Explain,
     /// Everything that is no prediction: health, metadata, metrics.
     Other,
 }
 
 impl Protocol {
-    const ALL: [Self; 4] = [Self::Plain, Self::V1, Self::V2, Self::Other];
+    const ALL: [Self; 5] = [Self::Plain, Self::V1, Self::V2, Self::Explain, Self::Other];
 
     /// The methods that its endpoints take, as the header `Allow` lists them.
     pub fn methods(self) -> &'static str {
@@ -204,6 +256,7 @@ impl Protocol {
             Self::Plain => "plain",
             Self::V1 => "v1",
             Self::V2 => "v2",
+            Self::Explain => "explain",
             Self::Other => "other",
         }
     }
@@ -247,6 +300,8 @@ pub struct Metrics {
     queue_times: Histogram,
     abandoned: AtomicU64,
     predictions: Vec<AtomicU64>,
+    /// In millionths.
+    confidences: Histogram,
 }
 
 /// What `/metrics` tells besides the counts.
@@ -270,6 +325,8 @@ pub struct Snapshot<'a> {
     pub digest: &'a str,
     /// Names of the classes.
     pub classes: &'a [String],
+    /// What the window of drift says.
+    pub drift: &'a Reading<'a>,
 }
 
 impl Metrics {
@@ -284,6 +341,7 @@ impl Metrics {
             queue_times: Histogram::new(&DURATION_BOUNDS, 1e9),
             abandoned: AtomicU64::new(0),
             predictions: (0..classes).map(|_| AtomicU64::new(0)).collect(),
+            confidences: Histogram::new(&CONFIDENCE_BOUNDS, MILLION),
         }
     }
 
@@ -324,11 +382,12 @@ impl Metrics {
         self.batches.observe(inputs as u64);
     }
 
-    /// Counts a prediction by its most likely class.
-    pub fn predicted(&self, class: usize) {
+    /// Counts a prediction by its most likely class and the probability of that.
+    pub fn predicted(&self, class: usize, confidence: f32) {
         if let Some(count) = self.predictions.get(class) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        self.confidences.observe((f64::from(confidence) * MILLION) as u64);
     }
 
     /// Prediction requests that were answered.
@@ -376,6 +435,9 @@ impl Metrics {
         for (class, count) in now.classes.iter().zip(&self.predictions) {
             page.sample(&PREDICTIONS, &[class], count.load(Ordering::Relaxed));
         }
+        page.head(&CONFIDENCE);
+        page.histogram(&CONFIDENCE, &[], &self.confidences);
+        drift(&mut page, now.drift);
         page.head(&RELOAD_FAILURES);
         for (file, count) in now.reload_failures {
             page.sample(&RELOAD_FAILURES, &[file], count);
@@ -389,6 +451,27 @@ impl Metrics {
             1,
         );
         page.into_text()
+    }
+}
+
+/// What the window says, and nothing where it does not say anything yet.
+fn drift(page: &mut Page, reading: &Reading<'_>) {
+    page.single(&DRIFT_SAMPLES, reading.samples);
+    page.head(&DRIFT);
+    for feature in &reading.features {
+        if let Some(index) = feature.index {
+            page.sample(&DRIFT, &[feature.name], index);
+        }
+    }
+    page.head(&PREDICTION_DRIFT);
+    if let Some(index) = reading.predictions {
+        page.sample(&PREDICTION_DRIFT, &[], index);
+    }
+    page.head(&MISSING);
+    for feature in &reading.features {
+        if let Some(missing) = feature.missing {
+            page.sample(&MISSING, &[feature.name], missing);
+        }
     }
 }
 
@@ -408,9 +491,19 @@ impl Drop for InFlight<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::drift::FeatureReading;
     use super::*;
 
     fn page(metrics: &Metrics) -> String {
+        let drift = Reading {
+            samples: 600,
+            predictions: Some(0.5),
+            features: vec![FeatureReading {
+                name: "age",
+                index: Some(0.125),
+                missing: Some(0.25),
+            }],
+        };
         metrics.render(&Snapshot {
             queue_depth: 3,
             queue_capacity: 8,
@@ -421,6 +514,7 @@ mod tests {
             version: "v",
             digest: "d",
             classes: &["a\"b\\\n".to_owned(), "c".to_owned()],
+            drift: &drift,
         })
     }
 
@@ -461,6 +555,38 @@ mod tests {
         has("emberline_request_duration_seconds_sum{protocol=\"v1\"} 20.000251\n");
         has("emberline_request_duration_seconds_count{protocol=\"v1\"} 4\n");
         has("emberline_requests_total{protocol=\"v1\",status=\"2xx\"} 4\n");
+    }
+
+    #[test]
+    fn confidence_is_counted_in_shares_and_drift_is_told_when_it_is_known() {
+        let metrics = Metrics::new(2);
+        metrics.predicted(0, 0.5);
+        metrics.predicted(1, 1.0);
+        let page = page(&metrics);
+        let has = |line: &str| assert!(page.contains(line), "{line}\n{page}");
+        has("emberline_prediction_confidence_bucket{le=\"0.5\"} 1\n");
+        has("emberline_prediction_confidence_bucket{le=\"0.99\"} 1\n");
+        has("emberline_prediction_confidence_sum 1.5\n");
+        has("emberline_drift_window_samples 600\n");
+        has("emberline_drift_psi{feature=\"age\"} 0.125\n");
+        has("emberline_prediction_drift_psi 0.5\n");
+        has("emberline_drift_missing_ratio{feature=\"age\"} 0.25\n");
+        let mut early = Page::default();
+        drift(
+            &mut early,
+            &Reading {
+                samples: 1,
+                predictions: None,
+                features: Vec::new(),
+            },
+        );
+        let early = early.into_text();
+        assert!(early.contains("# TYPE emberline_drift_psi gauge\n"), "{early}");
+        assert!(
+            early
+                .lines()
+                .all(|line| line.starts_with('#') || line == "emberline_drift_window_samples 1")
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! `POST /predict`, for people: one input or an array of inputs as JSON, pixels as raw bytes, or a form with such files,
-//! answered with names instead of positions.
+//! `POST /predict`, for people: one input or an array of inputs as JSON, an image as PNG, pixels as raw bytes, or a form with
+//! such files, answered with names instead of positions.
 
 use std::time::Instant;
 
@@ -11,9 +11,9 @@ use multer::Multipart;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::payload;
 use super::refusal::{self, Refusal, Response};
 use super::worker::{Inputs, Worker};
+use super::{image, payload};
 use crate::predict::{OneOrMore, argmax};
 use crate::preprocess::Schema;
 
@@ -69,10 +69,12 @@ pub async fn predict(
             let kind = part.content_type().map(ToString::to_string).unwrap_or_default();
             let name = part.file_name().or(part.name()).unwrap_or_default().to_owned();
             let content = part.bytes().await.map_err(|error| broken(&error))?;
-            read(schema, &kind, &content, &mut inputs).map_err(|refusal| refusal.within(&format!("part `{name}`")))?;
+            read(schema, &kind, &content, &mut inputs)
+                .await
+                .map_err(|refusal| refusal.within(&format!("part `{name}`")))?;
         }
     } else {
-        read(schema, kind, &body, &mut inputs)?;
+        read(schema, kind, &body, &mut inputs).await?;
     }
     let answers = worker.answer(&inputs, deadline).await?;
     let predictions = answers
@@ -101,9 +103,14 @@ fn broken(error: &multer::Error) -> Refusal {
     Refusal::bad(format!("the body is no multipart form: {error}"))
 }
 
-/// Appends the inputs that `content` holds. What does not say what it is, or says only that a form was sent as `curl -d`
+/// Appends the inputs that `content` holds. A PNG is one by its first bytes, whatever is said of it. What else does not say what it is, or says only that a form was sent as `curl -d`
 /// does, is JSON.
-fn read(schema: &Schema, kind: &str, content: &[u8], inputs: &mut Inputs) -> Result<(), Refusal> {
+async fn read(schema: &Schema, kind: &str, content: &Bytes, inputs: &mut Inputs) -> Result<(), Refusal> {
+    if image::is_png(content) {
+        inputs.raw.append(&mut image::read(schema, content).await?);
+        inputs.count += 1;
+        return Ok(());
+    }
     if kind.starts_with("application/octet-stream") {
         return read_bytes(schema, content, inputs);
     }

@@ -16,17 +16,17 @@ use super::refusal::{self, Refusal, Response};
 use super::request_id::REQUEST_ID;
 use super::service::{Phase, Service};
 use super::worker::Worker;
-use super::{payload, plain, playground, v1, v2};
+use super::{explain, payload, plain, playground, v1, v2};
 
 /// The client's patience, in milliseconds: what is not answered by then is not computed.
 const TIMEOUT: &str = "x-request-timeout-ms";
 
 /// What `GET /` tells: method, path with `NAME` and `VERSION`, and what it is for.
-const ENDPOINTS: [(&str, &str, &str); 15] = [
+const ENDPOINTS: [(&str, &str, &str); 16] = [
     (
         "POST",
         "/predict",
-        "one input or an array of inputs; answers with names",
+        "one input or an array of inputs, as JSON, PNG, raw bytes or a form; answers with names",
     ),
     (
         "POST",
@@ -37,6 +37,11 @@ const ENDPOINTS: [(&str, &str, &str); 15] = [
         "POST",
         "/v1/models/NAME:classify",
         "TensorFlow Serving, `examples` by name",
+    ),
+    (
+        "POST",
+        "/v1/models/NAME:explain",
+        "what an answer rests on, by occlusion; as a picture with `Accept: image/png`",
     ),
     ("GET", "/v1/models/NAME", "status, TensorFlow Serving"),
     ("GET", "/v1/models/NAME/metadata", "signature, TensorFlow Serving"),
@@ -85,6 +90,7 @@ enum Action {
     V1Metadata,
     V1Predict,
     V1Classify,
+    V1Explain,
     V2Server,
     V2Metadata,
     V2Ready,
@@ -114,6 +120,7 @@ impl Action {
             Self::Predict => Protocol::Plain,
             Self::V1Predict | Self::V1Classify => Protocol::V1,
             Self::V2Infer => Protocol::V2,
+            Self::V1Explain => Protocol::Explain,
             _ => Protocol::Other,
         }
     }
@@ -175,6 +182,7 @@ impl<'a> Endpoint<'a> {
             None => (target, Action::V1Status),
             Some((subject, "predict")) => (subject, Action::V1Predict),
             Some((subject, "classify")) => (subject, Action::V1Classify),
+            Some((subject, "explain")) => (subject, Action::V1Explain),
             Some(_) => return None,
         };
         Some(match name {
@@ -277,6 +285,7 @@ async fn act(
         return match endpoint.action {
             Action::V1Predict => v1::predict(worker, &body, deadline).await,
             Action::V1Classify => v1::classify(worker, &body, deadline).await,
+            Action::V1Explain => explain::explain(worker, &head.headers, &body, deadline).await,
             Action::V2Infer => v2::infer(worker, &head.headers, &body, started, deadline).await,
             _ => plain::predict(worker, &head.headers, body, deadline).await,
         };
@@ -364,6 +373,10 @@ mod tests {
         assert_eq!(
             of("/v1/models/a/versions/7:predict"),
             Some(Action::V1Predict.of("a", Some("7")))
+        );
+        assert_eq!(
+            of("/v1/models/a/versions/7:explain"),
+            Some(Action::V1Explain.of("a", Some("7")))
         );
         assert_eq!(of("/v1/models/a/versions/7"), Some(Action::V1Status.of("a", Some("7"))));
         assert_eq!(of("/v2/models/a"), Some(Action::V2Metadata.of("a", None)));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context, Result};
 
 use super::batcher::{self, Batcher, Places, Work};
+use super::drift::Drift;
 use super::front::Front;
 use super::metrics::{Metrics, Snapshot};
 use super::placement::Placement;
@@ -36,6 +37,7 @@ pub struct Service {
     batchers: Vec<Batcher>,
     places: Arc<Places>,
     metrics: Arc<Metrics>,
+    drift: Drift,
     phase: AtomicU8,
     max_body: usize,
 }
@@ -59,7 +61,9 @@ impl Service {
         }
         let predictor = Arc::new(Predictor::load(&bundle)?);
         predictor.check_golden(&golden)?;
-        let metrics = Arc::new(Metrics::new(predictor.manifest().classes.len()));
+        let manifest = predictor.manifest();
+        let drift = Drift::new(&manifest.inputs, bundle.profile()?, settings.drift_window)?;
+        let metrics = Arc::new(Metrics::new(manifest.classes.len()));
         let work = |max_batch| {
             let model = Arc::clone(&predictor);
             Work::new(predictor.encoded_width(), max_batch, &metrics, move |inputs| {
@@ -91,6 +95,7 @@ impl Service {
             batchers: batchers.clone(),
             places,
             metrics,
+            drift,
             predictor,
             phase: AtomicU8::new(Phase::Ready as u8),
             max_body: settings.max_body,
@@ -128,6 +133,11 @@ impl Service {
         &self.metrics
     }
 
+    /// The inputs and answers of late.
+    pub fn drift(&self) -> &Drift {
+        &self.drift
+    }
+
     /// Largest body of a request, in bytes.
     pub fn max_body(&self) -> usize {
         self.max_body
@@ -145,6 +155,7 @@ impl Service {
             version: self.version(),
             digest: self.digest(),
             classes: &self.manifest().classes,
+            drift: &self.drift.read(),
         })
     }
 

@@ -77,6 +77,15 @@ impl Worker {
         Ok(self.batcher.has_place()?)
     }
 
+    /// The model's answers to encoded inputs that are nobody's prediction: they are not counted.
+    ///
+    /// # Errors
+    ///
+    /// That the model cannot answer now, or not by `deadline`.
+    pub async fn ask(&self, encoded: Vec<f32>, deadline: Option<Instant>) -> Result<Vec<f32>, Refusal> {
+        Ok(self.batcher.answer(encoded, deadline).await?)
+    }
+
     /// The model's answers. What is not answered by `deadline` is not computed.
     ///
     /// # Errors
@@ -106,8 +115,10 @@ impl Worker {
             probabilities: self.batcher.answer(encoded, deadline).await?,
             classes: &self.service.manifest().classes,
         };
-        for row in answers.rows() {
-            self.service.metrics().predicted(argmax(row));
+        for (raw, row) in inputs.raw.chunks_exact(predictor.input_width()).zip(answers.rows()) {
+            let class = argmax(row);
+            self.service.metrics().predicted(class, row[class]);
+            self.service.drift().observe(raw, class);
         }
         Ok(answers)
     }

@@ -39,7 +39,7 @@ const fn switch(name: &'static str, help: &'static str) -> Flag {
 }
 
 /// The flags of a server, in the order of the help.
-pub const FLAGS: [Flag; 15] = [
+pub const FLAGS: [Flag; 16] = [
     flag("host", "HOST", "127.0.0.1", "Address to listen on"),
     flag("port", "PORT", "5000", "Port to listen on; 0 takes a free one"),
     switch(
@@ -80,6 +80,12 @@ pub const FLAGS: [Flag; 15] = [
         "INPUTS",
         "64",
         "Inputs that go through the model at once when requests have gathered",
+    ),
+    flag(
+        "drift-window",
+        "SECONDS",
+        "3600",
+        "Window that drift is measured over; it is longer while it holds too little to say anything",
     ),
     flag(
         "threads",

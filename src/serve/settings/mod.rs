@@ -50,6 +50,8 @@ pub struct Settings {
     pub queue: usize,
     /// Inputs that go through the model at once.
     pub max_batch: usize,
+    /// Length of the window that drift is measured over.
+    pub drift_window: Duration,
     /// Threads that serve connections, 0 for one on each core.
     pub threads: usize,
 }
@@ -71,6 +73,7 @@ impl Default for Settings {
             max_body: 16 << 20,
             queue: 256,
             max_batch: 64,
+            drift_window: Duration::from_hours(1),
             threads: 0,
         }
     }
@@ -125,6 +128,7 @@ impl Settings {
             "grace" => self.grace = seconds(value)?,
             "max-body" => self.max_body = number(value)?,
             "queue" => self.queue = number(value)?,
+            "drift-window" => self.drift_window = seconds(value)?,
             "threads" => self.threads = number(value)?,
             _ => self.max_batch = number(value)?,
         }
@@ -182,6 +186,7 @@ mod tests {
             max_body: 1,
             queue: 1,
             max_batch: 1,
+            drift_window: Duration::from_secs(1),
             threads: 1,
         };
         for flag in &FLAGS {
