@@ -219,6 +219,24 @@ fn a_picture_that_is_none_or_too_large_is_told() {
     let bomb = encode((1024, 16_400), png::ColorType::Grayscale, &vec![0; 1024 * 16_400]);
     assert!(bomb.len() < 100_000);
     assert!(refused(&bomb).contains("the PNG has 1024x16400 pixels"));
+    let large = encode((1024, 8200), png::ColorType::Grayscale, &vec![0; 1024 * 8200]);
+    let form = |pictures: &[&[u8]]| {
+        let parts = pictures.iter().map(|picture| {
+            let head = b"--b\r\ncontent-disposition: form-data; name=\"x\"; filename=\"x.png\"\r\ncontent-type: image/png\r\n\r\n";
+            [&head[..], picture, b"\r\n"].concat()
+        });
+        let body = [parts.collect::<Vec<_>>().concat(), b"--b--\r\n".to_vec()].concat();
+        send(
+            server.address,
+            "/predict",
+            "content-type: multipart/form-data; boundary=b\r\n",
+            &body,
+        )
+    };
+    let answer = form(&[&large, &good]).json();
+    assert_eq!(answer["predictions"][0]["label"], "dark");
+    assert_eq!(answer["predictions"][1]["label"], "lit");
+    assert!(form(&[&large, &large]).error(400).contains("16777216 pixels in all"));
     let table = start(&fixture::table_bundle(folder.path()), &[]);
     let answer = send(table.address, "/predict", "", &good);
     assert!(answer.error(400).contains("the model reads a table"));

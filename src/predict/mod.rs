@@ -10,7 +10,7 @@ mod picture;
 pub use explain::{Explanation, Occlusion, Patch};
 pub use json::{JsonInputError, OneOrMore, Samples, raw_from_json};
 pub use overlay::overlay;
-pub use picture::raw_from_png;
+pub use picture::{MOST_PIXELS, raw_from_png};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;

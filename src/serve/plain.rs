@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use super::refusal::{self, Refusal, Response};
 use super::worker::{Inputs, Worker};
 use super::{image, payload};
-use crate::predict::{OneOrMore, argmax};
+use crate::predict::{MOST_PIXELS, OneOrMore, argmax};
 use crate::preprocess::Schema;
 
 #[derive(Serialize)]
@@ -65,10 +65,18 @@ pub async fn predict(
     if kind.starts_with("multipart/") {
         let boundary = multer::parse_boundary(kind).map_err(|error| broken(&error))?;
         let mut parts = Multipart::new(BodyDataStream::new(Full::new(body)), boundary);
+        let mut pixels = 0;
         while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
             let kind = part.content_type().map(ToString::to_string).unwrap_or_default();
             let name = part.file_name().or(part.name()).unwrap_or_default().to_owned();
             let content = part.bytes().await.map_err(|error| broken(&error))?;
+            // Small on the wire, pictures can be much work: a form of them is bounded as one picture is.
+            pixels += image::area(&content);
+            if pixels > MOST_PIXELS {
+                return Err(Refusal::bad(format!(
+                    "the pictures have more than {MOST_PIXELS} pixels in all: send them in several forms"
+                )));
+            }
             read(schema, &kind, &content, &mut inputs)
                 .await
                 .map_err(|refusal| refusal.within(&format!("part `{name}`")))?;
@@ -103,8 +111,8 @@ fn broken(error: &multer::Error) -> Refusal {
     Refusal::bad(format!("the body is no multipart form: {error}"))
 }
 
-/// Appends the inputs that `content` holds. A PNG is one by its first bytes, whatever is said of it. What else does not say what it is, or says only that a form was sent as `curl -d`
-/// does, is JSON.
+/// Appends the inputs that `content` holds. A PNG is one by its first bytes, whatever is said of it; what else does not
+/// say what it is, or says only that a form was sent as `curl -d` does, is JSON.
 async fn read(schema: &Schema, kind: &str, content: &Bytes, inputs: &mut Inputs) -> Result<(), Refusal> {
     if image::is_png(content) {
         inputs.raw.append(&mut image::read(schema, content).await?);
