@@ -5,7 +5,7 @@
 //! of it on both sides. The network is dense, 784-64-64-10, with random weights: a trained one computes the same.
 //!
 //! `cargo bench --bench serving` judges by the goals; `cargo bench --bench serving -- WORD` measures only the figures whose
-//! name holds the word. `EMBERLINE_BENCH=short` runs each once, to see that it runs at all, and fails only what is
+//! name holds the word. `EMBERLINE_BENCH=short` takes few turns, to see that it runs at all, and fails only what is
 //! grossly wrong. `EMBERLINE_RUNTIME` names the server; otherwise it is the one that cargo builds along, which is not
 //! linked as the one in an image is.
 
@@ -145,7 +145,7 @@ impl Bench {
     /// So many pairs of turns, each of such a length.
     fn pairs(&self) -> (usize, Duration) {
         if self.short {
-            (1, Duration::from_millis(300))
+            (3, Duration::from_millis(300))
         } else {
             (15, Duration::from_millis(700))
         }
@@ -313,12 +313,16 @@ fn json(bench: &mut Bench) {
 
 fn raw(bench: &mut Bench) {
     let pixels: Vec<u8> = (0..784).map(|pixel| ((pixel * 37) % 256) as u8).collect();
-    let answer = post(
+    let answer = ask(
         bench.ours.server.address,
         "/predict",
         "application/octet-stream",
         &pixels,
     );
+    if answer.status != 200 {
+        bench.report.miss("raw bytes by hello", &answer.text());
+        return;
+    }
     let given = &answer.json()["predictions"][0]["probabilities"];
     let given: Vec<f32> = (0..10)
         .map(|class| given[class.to_string()].as_f64().expect("a probability") as f32)
@@ -371,27 +375,32 @@ fn half_load(bench: &mut Bench) {
         .figure("p99 at half load", measured, Goal::Milliseconds(2.0), &details);
 }
 
-/// Gathering must cost nothing where there is nothing to gather.
+/// Gathering must cost nothing where there is nothing to gather. A request and its answer take half as long where both ends
+/// happen to be on one core, and stay there: so each turn has a server of its own, and the quickest counts.
 fn one_connection(bench: &mut Bench) {
-    let off = serve(&bench.runtime, &bench.bundle, &["--max-batch", "1"]);
-    let without = Target {
-        address: off.address,
-        request: bench.ours.target.request.clone(),
-    };
-    let ours = bench.ours.target.clone();
-    let sides = [(&ours, bench.ours.server.process()), (&without, off.process())];
-    let turns = bench.turns(sides, 1, Pace::Closed);
-    let ratios = turns
-        .iter()
-        .map(|[on, off]| off.0.quantile(0.5) / on.0.quantile(0.5))
-        .collect();
-    let details = format!("with batching {}; without {}", summary(&turns, 0), summary(&turns, 1));
-    bench.report.figure(
-        "one connection: latency without batching by with",
-        ratios,
-        Goal::Ratio(1.0 - NOISE),
-        &details,
+    let turns = if bench.short { 8 } else { 25 };
+    let mut quickest = [f64::MAX; 2];
+    for _ in 0..turns {
+        for (side, flags) in [&[][..], &["--max-batch", "1"]].into_iter().enumerate() {
+            let server = serve(&bench.runtime, &bench.bundle, flags);
+            let target = Target {
+                address: server.address,
+                request: bench.ours.target.request.clone(),
+            };
+            let outcome = offer(&target, 1, Pace::Closed, Duration::from_millis(200)).expect("the server listens");
+            assert!(outcome.is_clean(), "{} answers were no 200s", outcome.sent);
+            quickest[side] = quickest[side].min(outcome.quantile(0.5));
+        }
+    }
+    let [with, without] = quickest;
+    let details = format!(
+        "median of the quickest of {turns} turns: {:.1} us with batching, {:.1} us without",
+        with * 1e6,
+        without * 1e6
     );
+    let goal = Goal::Ratio(1.0 - NOISE);
+    let name = "one connection: latency without batching by with";
+    bench.report.figure(name, vec![without / with], goal, &details);
 }
 
 fn connections(bench: &mut Bench) {
@@ -424,8 +433,7 @@ fn fastapi(bench: &mut Bench) {
     };
     let ours = bench.ours.target.clone();
     let expected = post(ours.address, PREDICT, "application/json", &bench.body).json();
-    // The better of one worker and two is who we are compared with.
-    let compared = [1, 2].map(|workers| {
+    for workers in [1, 2] {
         let server = fastapi.start(workers);
         let answer = post(server.address, PREDICT, "application/json", &bench.body).json();
         let row = |answer: &serde_json::Value| -> Vec<f32> {
@@ -436,25 +444,10 @@ fn fastapi(bench: &mut Bench) {
             address: server.address,
             request: ours.request.clone(),
         };
-        let turns = bench.turns(
-            [(&ours, bench.ours.server.process()), (&target, server.process())],
-            CONNECTIONS,
-            Pace::Closed,
-        );
-        let rate = Spread::new(turns.iter().map(|pair| pair[1].0.rate()).collect()).median();
-        (workers, rate, turns)
-    });
-    let best = compared.iter().max_by(|one, other| one.1.total_cmp(&other.1));
-    let (workers, _, turns) = best.expect("two were measured");
-    let ratios = turns.iter().map(|[ours, peer]| ours.0.rate() / peer.0.rate()).collect();
-    let [(_, one, _), (_, two, _)] = &compared;
-    let details = format!(
-        "1 worker {one:.0}/s, 2 workers {two:.0}/s; compared with {workers}; ours {}",
-        summary(turns, 0)
-    );
-    bench
-        .report
-        .figure("JSON by FastAPI and onnxruntime", ratios, Goal::Ratio(12.0), &details);
+        let sides = [(&ours, bench.ours.server.process()), (&target, server.process())];
+        let name = format!("JSON by FastAPI and onnxruntime, {workers} of uvicorn's workers");
+        bench.compare(&name, ["ours", "theirs, the first process alone,"], sides, 12.0);
+    }
 }
 
 /// Starts the server under test for a bundle, and waits until it is ready.
@@ -500,11 +493,15 @@ fn request(method: &str, path: &str, kind: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn post(address: SocketAddr, path: &str, kind: &str, body: &[u8]) -> http::Response {
-    let mut connection = Connection::open(address).expect("connected");
-    connection.send(&request("POST", path, kind, body)).expect("sent");
-    let answer = connection.receive().expect("an answer");
+    let answer = ask(address, path, kind, body);
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer
+}
+
+fn ask(address: SocketAddr, path: &str, kind: &str, body: &[u8]) -> http::Response {
+    let mut connection = Connection::open(address).expect("connected");
+    connection.send(&request("POST", path, kind, body)).expect("sent");
+    connection.receive().expect("an answer")
 }
 
 fn free_port() -> u16 {

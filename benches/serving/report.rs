@@ -110,6 +110,12 @@ impl Report {
         }
     }
 
+    /// A figure that cannot be measured, which is a goal missed.
+    pub fn miss(&mut self, name: &str, reason: &str) {
+        self.note(&format!("{name}: MISSED\n    {reason}"));
+        self.missed.push(name.to_owned());
+    }
+
     /// A line that has none.
     #[allow(clippy::print_stdout, clippy::unused_self)] // a bench reports on stdout, and through its report
     pub fn note(&self, line: &str) {
