@@ -15,6 +15,9 @@ use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
@@ -94,7 +97,17 @@ async fn serve(length: usize) -> io::Result<()> {
         );
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     say(&format!("listening on http://{}", listener.local_addr()?));
-    axum::serve(listener, app).await
+    // What `axum::serve` does, which would give a crate of the tool another feature.
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(app.clone());
+        tokio::spawn(async move {
+            // A connection that breaks is the generator's to count.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
 }
 
 #[allow(clippy::print_stderr)] // where a server says that it listens
