@@ -2,6 +2,7 @@
 //!
 //! It runs on the CPU, in the calling thread, and holds no queue: `serve/batcher.rs` does.
 
+pub mod decimals;
 mod explain;
 mod json;
 mod overlay;

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use super::refusal::{self, Refusal, Response};
 use super::worker::{Inputs, Worker};
 use super::{image, payload};
-use crate::predict::{MOST_PIXELS, OneOrMore, argmax};
+use crate::predict::{MOST_PIXELS, OneOrMore, argmax, decimals};
 use crate::preprocess::Schema;
 
 #[derive(Serialize)]
@@ -121,6 +121,10 @@ async fn read(schema: &Schema, kind: &str, content: &Bytes, inputs: &mut Inputs)
     }
     if kind.starts_with("application/octet-stream") {
         return read_bytes(schema, content, inputs);
+    }
+    if let Some(count) = decimals::image(content, schema, &mut inputs.raw) {
+        inputs.count += count;
+        return Ok(());
     }
     let seed = OneOrMore {
         schema,

@@ -18,7 +18,7 @@ use super::refusal::{self, Refusal, Response};
 use super::service::{Phase, Service};
 use super::tensor::IMAGE;
 use super::worker::{Inputs, Worker};
-use crate::predict::{Samples, raw_from_json};
+use crate::predict::{Samples, decimals, raw_from_json};
 use crate::preprocess::{ColumnKind, Schema};
 
 /// The only signature of a model.
@@ -158,10 +158,13 @@ fn table(schema: &Schema, named: &Map<String, Value>) -> Result<Inputs, String> 
 
 /// `POST /v1/models/NAME:predict`.
 pub async fn predict(worker: &Worker, body: &[u8], deadline: Option<Instant>) -> Result<Response, Refusal> {
-    let request = Request {
-        schema: &worker.service().manifest().inputs,
+    let schema = &worker.service().manifest().inputs;
+    let mut plain = Inputs::default();
+    let form = match decimals::images_under("instances", body, schema, &mut plain.raw) {
+        Some(count) => Form::Rows(Inputs { count, ..plain }),
+        None => payload::json_with(Request { schema }, body, "predict request")?,
     };
-    Ok(match payload::json_with(request, body, "predict request")? {
+    Ok(match form {
         Form::Rows(inputs) => {
             let answers = worker.answer(&inputs, deadline).await?;
             refusal::json(&Answer::Predictions(answers.rows().collect()))
