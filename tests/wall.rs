@@ -23,7 +23,7 @@ const OUTSIDE: [&str; 13] = [
 ];
 
 /// Crates that the runtime may have. Raise it deliberately: every one more is one more to patch.
-const MOST_CRATES: usize = 190;
+const MOST_CRATES: usize = 200;
 
 fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))

@@ -42,6 +42,7 @@ pub fn run(args: &Args) -> Result<GenerateReport> {
     let mut files = vec![
         ("cli.md".to_owned(), reference::commands(&command).into_bytes()),
         ("exit-codes.md".to_owned(), reference::exit_codes().into_bytes()),
+        ("metrics.md".to_owned(), reference::metrics().into_bytes()),
     ];
     for page in reference::pages(&command) {
         let mut bytes = Vec::new();

@@ -6,6 +6,7 @@ use clap::{Arg, Command};
 use clap_mangen::Man;
 
 use super::error::EXIT_CODES;
+use crate::serve::metrics::{Kind, TABLE};
 
 /// The command tree as a person sees it, without what is hidden.
 pub(super) fn tree() -> Command {
@@ -83,6 +84,32 @@ pub(super) fn commands(tree: &Command) -> String {
         text.push_str(&after(command));
     }
     text
+}
+
+/// The metrics of the server, from the table that it counts by.
+pub(super) fn metrics() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nWhat the server tells at `GET /metrics`, in Prometheus' text format. Names are only ever added.\n\n\
+         | metric | type | unit | labels | tells |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for metric in TABLE {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{}` | {kind} | {} | {} | {} |",
+            metric.name,
+            metric.unit,
+            labels.join(", "),
+            metric.help
+        );
+    }
+    page
 }
 
 /// exit-codes.md.

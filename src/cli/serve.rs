@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::Context;
 use crate::bundle::Store;
+use crate::serve::cache::Size;
 use crate::serve::settings::seconds;
 use crate::serve::{self, Settings};
 
@@ -53,6 +54,9 @@ pub struct Args {
     /// Inputs that go through the model at once when requests have gathered
     #[arg(long, value_name = "INPUTS", default_value_t = 64, env = "EMBERLINE_MAX_BATCH")]
     max_batch: usize,
+    /// Keep so many answers to give them again: `lru:10000` drops the longest unused, `lfu:10000` the least often asked for
+    #[arg(long, value_name = "POLICY:ENTRIES", env = "EMBERLINE_CACHE")]
+    cache: Option<Size>,
     /// Window that drift is measured over; it is longer while it holds too little to say anything
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds, env = "EMBERLINE_DRIFT_WINDOW")]
     drift_window: Duration,
@@ -100,6 +104,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         grace: args.grace,
         max_body: args.max_body,
         queue: args.queue,
+        cache: args.cache,
         drift_window: args.drift_window,
         threads: args.threads,
         max_batch: args.max_batch,

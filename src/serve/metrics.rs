@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::cache;
 use super::drift::Reading;
 use super::exposition::{Histogram, Page};
 
@@ -109,6 +110,30 @@ pub const ABANDONED: Metric = Metric {
     labels: &[],
     help: "Prediction requests whose client went before the model was free: they were not computed.",
 };
+/// Inputs that were looked for in the cache.
+pub const CACHE_LOOKUPS: Metric = Metric {
+    name: "emberline_cache_lookups_total",
+    kind: Kind::Counter,
+    unit: "inputs",
+    labels: &["outcome"],
+    help: "Inputs looked for in the cache, by outcome: `hit` or `miss`. Nothing without --cache.",
+};
+/// Share of inputs that were answered from the cache.
+pub const CACHE_HIT_RATIO: Metric = Metric {
+    name: "emberline_cache_hit_ratio",
+    kind: Kind::Gauge,
+    unit: "ratio",
+    labels: &[],
+    help: "Share of inputs answered from the cache since the server started. Nothing before the first.",
+};
+/// Answers in the cache.
+pub const CACHE_ENTRIES: Metric = Metric {
+    name: "emberline_cache_entries",
+    kind: Kind::Gauge,
+    unit: "answers",
+    labels: &[],
+    help: "Answers that the cache holds. Nothing without --cache.",
+};
 /// Answers by class.
 pub const PREDICTIONS: Metric = Metric {
     name: "emberline_predictions_total",
@@ -191,7 +216,7 @@ pub const BUILD_INFO: Metric = Metric {
 };
 
 /// Every metric, in the order of `/metrics`.
-pub const TABLE: [&Metric; 19] = [
+pub const TABLE: [&Metric; 22] = [
     &REQUESTS,
     &DURATION,
     &IN_FLIGHT,
@@ -201,6 +226,9 @@ pub const TABLE: [&Metric; 19] = [
     &DISPATCHES,
     &QUEUE_TIME,
     &ABANDONED,
+    &CACHE_LOOKUPS,
+    &CACHE_HIT_RATIO,
+    &CACHE_ENTRIES,
     &PREDICTIONS,
     &CONFIDENCE,
     &DRIFT_SAMPLES,
@@ -311,6 +339,8 @@ pub struct Snapshot<'a> {
     pub queue_depth: usize,
     /// Requests that can wait for the model.
     pub queue_capacity: usize,
+    /// How the cache does, if there is one.
+    pub cache: Option<cache::Reading>,
     /// Changes of each kind of file that could not be taken.
     pub reload_failures: [(&'static str, u64); 2],
     /// Lines that the access log has not.
@@ -431,6 +461,7 @@ impl Metrics {
         page.head(&QUEUE_TIME);
         page.histogram(&QUEUE_TIME, &[], &self.queue_times);
         page.single(&ABANDONED, self.abandoned.load(Ordering::Relaxed));
+        cached(&mut page, now.cache);
         page.head(&PREDICTIONS);
         for (class, count) in now.classes.iter().zip(&self.predictions) {
             page.sample(&PREDICTIONS, &[class], count.load(Ordering::Relaxed));
@@ -455,6 +486,23 @@ impl Metrics {
 }
 
 /// What the window says, and nothing where it does not say anything yet.
+fn cached(page: &mut Page, reading: Option<cache::Reading>) {
+    page.head(&CACHE_LOOKUPS);
+    if let Some(reading) = reading {
+        page.sample(&CACHE_LOOKUPS, &["hit"], reading.hits);
+        page.sample(&CACHE_LOOKUPS, &["miss"], reading.misses);
+    }
+    page.head(&CACHE_HIT_RATIO);
+    if let Some(reading) = reading.filter(|reading| reading.hits + reading.misses > 0) {
+        let ratio = reading.hits as f64 / (reading.hits + reading.misses) as f64;
+        page.sample(&CACHE_HIT_RATIO, &[], ratio);
+    }
+    page.head(&CACHE_ENTRIES);
+    if let Some(reading) = reading {
+        page.sample(&CACHE_ENTRIES, &[], reading.entries);
+    }
+}
+
 fn drift(page: &mut Page, reading: &Reading<'_>) {
     page.single(&DRIFT_SAMPLES, reading.samples);
     page.head(&DRIFT);
@@ -509,6 +557,7 @@ mod tests {
             queue_capacity: 8,
             reload_failures: [("keys", 1), ("certificate", 0)],
             lost_lines: 0,
+            cache: None,
             ready: true,
             model: "m",
             version: "v",

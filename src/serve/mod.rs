@@ -7,6 +7,7 @@
 
 mod access_log;
 mod batcher;
+pub mod cache;
 mod connection;
 mod datatype;
 mod drain;

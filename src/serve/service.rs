@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context, Result};
 
 use super::batcher::{self, Batcher, Places, Work};
+use super::cache::Cache;
 use super::drift::Drift;
 use super::front::Front;
 use super::metrics::{Metrics, Snapshot};
@@ -38,6 +39,7 @@ pub struct Service {
     places: Arc<Places>,
     metrics: Arc<Metrics>,
     drift: Drift,
+    cache: Option<Cache>,
     phase: AtomicU8,
     max_body: usize,
 }
@@ -96,6 +98,7 @@ impl Service {
             places,
             metrics,
             drift,
+            cache: settings.cache.map(Cache::new),
             predictor,
             phase: AtomicU8::new(Phase::Ready as u8),
             max_body: settings.max_body,
@@ -138,6 +141,11 @@ impl Service {
         &self.drift
     }
 
+    /// Answers that were given before, if they are kept.
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
+    }
+
     /// Largest body of a request, in bytes.
     pub fn max_body(&self) -> usize {
         self.max_body
@@ -148,6 +156,7 @@ impl Service {
         self.metrics.render(&Snapshot {
             queue_depth: self.places.taken(),
             queue_capacity: self.places.capacity(),
+            cache: self.cache.as_ref().map(Cache::read),
             reload_failures: front.reload_failures(),
             lost_lines: front.lost_lines(),
             ready: self.ready().is_ok(),

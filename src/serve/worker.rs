@@ -7,6 +7,7 @@ use std::time::Instant;
 use hyper::StatusCode;
 
 use super::batcher::Batcher;
+use super::cache::Cache;
 use super::refusal::Refusal;
 use super::service::Service;
 use crate::predict::argmax;
@@ -105,20 +106,64 @@ impl Worker {
             ));
         }
         let predictor = self.service.predictor();
-        let mut encoded = Vec::with_capacity(inputs.count * predictor.encoded_width());
-        for (index, raw) in inputs.raw.chunks_exact(predictor.input_width()).enumerate() {
-            predictor
-                .encode(raw, &mut encoded)
-                .map_err(|error| Refusal::bad(format!("input {index}: {error}")))?;
-        }
         let answers = Answers {
-            probabilities: self.batcher.answer(encoded, deadline).await?,
+            probabilities: match self.service.cache() {
+                None => self.computed(inputs, None, deadline).await?,
+                Some(cache) => self.remembered(cache, inputs, deadline).await?,
+            },
             classes: &self.service.manifest().classes,
         };
         for (raw, row) in inputs.raw.chunks_exact(predictor.input_width()).zip(answers.rows()) {
             let class = argmax(row);
             self.service.metrics().predicted(class, row[class]);
             self.service.drift().observe(raw, class);
+        }
+        Ok(answers)
+    }
+
+    /// The model's answers to all inputs, or to those at some places.
+    async fn computed(
+        &self,
+        inputs: &Inputs,
+        places: Option<&[usize]>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<f32>, Refusal> {
+        let predictor = self.service.predictor();
+        let width = predictor.input_width();
+        let count = places.map_or(inputs.count, <[usize]>::len);
+        let mut encoded = Vec::with_capacity(count * predictor.encoded_width());
+        for number in 0..count {
+            let index = places.map_or(number, |places| places[number]);
+            predictor
+                .encode(&inputs.raw[index * width..][..width], &mut encoded)
+                .map_err(|error| Refusal::bad(format!("input {index}: {error}")))?;
+        }
+        Ok(self.batcher.answer(encoded, deadline).await?)
+    }
+
+    /// As [`Worker::computed`], and computes only what was not asked before.
+    async fn remembered(&self, cache: &Cache, inputs: &Inputs, deadline: Option<Instant>) -> Result<Vec<f32>, Refusal> {
+        let classes = self.service.manifest().classes.len();
+        let width = self.service.predictor().input_width();
+        let mut answers = vec![0.0; inputs.count * classes];
+        let mut keys = Vec::new();
+        let mut missing = Vec::new();
+        for (index, raw) in inputs.raw.chunks_exact(width).enumerate() {
+            let key = Cache::key(raw);
+            match cache.get(&key) {
+                Some(answer) => answers[index * classes..][..classes].copy_from_slice(&answer),
+                None => {
+                    keys.push(key);
+                    missing.push(index);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let computed = self.computed(inputs, Some(&missing), deadline).await?;
+            for ((key, index), answer) in keys.into_iter().zip(missing).zip(computed.chunks_exact(classes)) {
+                answers[index * classes..][..classes].copy_from_slice(answer);
+                cache.put(key, answer);
+            }
         }
         Ok(answers)
     }

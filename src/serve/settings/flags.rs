@@ -39,7 +39,7 @@ const fn switch(name: &'static str, help: &'static str) -> Flag {
 }
 
 /// The flags of a server, in the order of the help.
-pub const FLAGS: [Flag; 16] = [
+pub const FLAGS: [Flag; 17] = [
     flag("host", "HOST", "127.0.0.1", "Address to listen on"),
     flag("port", "PORT", "5000", "Port to listen on; 0 takes a free one"),
     switch(
@@ -80,6 +80,12 @@ pub const FLAGS: [Flag; 16] = [
         "INPUTS",
         "64",
         "Inputs that go through the model at once when requests have gathered",
+    ),
+    flag(
+        "cache",
+        "POLICY:ENTRIES",
+        "",
+        "Keep so many answers to give them again: `lru:10000` drops the longest unused, `lfu:10000` the least often asked for",
     ),
     flag(
         "drift-window",

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::cache::Size;
 use crate::problem::Problem;
 use read::wrong;
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub queue: usize,
     /// Inputs that go through the model at once.
     pub max_batch: usize,
+    /// Answers that are kept, to be given again.
+    pub cache: Option<Size>,
     /// Length of the window that drift is measured over.
     pub drift_window: Duration,
     /// Threads that serve connections, 0 for one on each core.
@@ -73,6 +76,7 @@ impl Default for Settings {
             max_body: 16 << 20,
             queue: 256,
             max_batch: 64,
+            cache: None,
             drift_window: Duration::from_hours(1),
             threads: 0,
         }
@@ -128,6 +132,7 @@ impl Settings {
             "grace" => self.grace = seconds(value)?,
             "max-body" => self.max_body = number(value)?,
             "queue" => self.queue = number(value)?,
+            "cache" => self.cache = (!value.is_empty()).then(|| value.parse()).transpose()?,
             "drift-window" => self.drift_window = seconds(value)?,
             "threads" => self.threads = number(value)?,
             _ => self.max_batch = number(value)?,
@@ -167,6 +172,7 @@ fn file(text: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cache::Policy;
     use super::*;
 
     #[test]
@@ -186,6 +192,10 @@ mod tests {
             max_body: 1,
             queue: 1,
             max_batch: 1,
+            cache: Some(Size {
+                policy: Policy::Lru,
+                entries: 1,
+            }),
             drift_window: Duration::from_secs(1),
             threads: 1,
         };
