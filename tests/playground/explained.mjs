@@ -1,7 +1,7 @@
 // The saliency lies over the drawing where the model has looked, and goes when it is no longer of this drawing.
 
 import assert from "node:assert/strict";
-import { ONE, draw, open, predicts, ready } from "./browser.mjs";
+import { ONE, SEVEN, draw, open, predicts, ready } from "./browser.mjs";
 
 // Over the middle of the model's picture, which is the middle of the stroke; against it, a corner.
 const SALIENCY = Array.from({ length: 28 }, (_, row) =>
@@ -11,23 +11,20 @@ const SALIENCY = Array.from({ length: 28 }, (_, row) =>
   }),
 );
 
-let explains = true;
+/// Who explains: the server itself, an answer that is known, or nobody.
+let explains = "server";
 let asked = 0;
 
 const prepare = async (page) => {
   await page.setRequestInterception(true);
-  page.on("request", async (request) => {
-    if (request.resourceType() === "fetch" && new URL(request.url()).pathname === "/") {
-      const facts = await (await fetch(request.url())).json();
-      facts.endpoints.push({ method: "POST", path: "/v1/models/digits:explain", purpose: "what speaks for it" });
-      return request.respond({ contentType: "application/json", body: JSON.stringify(facts) });
-    }
+  page.on("request", (request) => {
     if (!request.url().endsWith("/v1/models/digits:explain")) return request.continue();
     asked += 1;
+    if (explains === "server") return request.continue();
     const [pixels] = JSON.parse(request.postData()).instances;
     assert.equal(pixels.length, 784);
     const body = JSON.stringify({ explanations: [{ label: "1", class: 1, method: "occlusion", saliency: SALIENCY }] });
-    return request.respond({ status: explains ? 200 : 404, contentType: "application/json", body });
+    return request.respond({ status: explains === "known" ? 200 : 404, contentType: "application/json", body });
   });
 };
 
@@ -54,6 +51,14 @@ const glows = (page) => page.waitForFunction(() => document.getElementById("sali
 await open(
   async (page) => {
     await ready(page);
+    await draw(page, SEVEN);
+    await predicts(page, "7");
+    await glows(page);
+    const where = await glow(page);
+    assert.ok(where.x > 0.2 && where.x < 0.8 && where.y > 0.1 && where.y < 0.9, `the server points at ${where.x}, ${where.y}`);
+    await page.click("#clear");
+
+    explains = "known";
     await draw(page, ONE);
     await predicts(page, "1");
     await glows(page);
@@ -73,7 +78,7 @@ await open(
     assert.equal(await glow(page), null);
 
     // A server that does not explain is not asked again.
-    explains = false;
+    explains = "nobody";
     await draw(page, ONE);
     await page.waitForSelector("#why[hidden]");
     await predicts(page, "1");

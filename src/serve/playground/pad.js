@@ -31,6 +31,8 @@ export class Pad {
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     if (!drawable) return;
+    // A finger that draws is no gesture: the browser would take a tap right after it for the end of a flick.
+    canvas.addEventListener("touchstart", (event) => event.preventDefault());
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     canvas.addEventListener("pointerup", () => this.lift());
