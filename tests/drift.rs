@@ -38,6 +38,8 @@ fn inputs_like_those_of_training_do_not_drift_and_brighter_ones_do() {
     predict(server.address, &region::images(5000..5200, 0.0));
     assert_eq!(told(SAMPLES), Some(200.0));
     assert_eq!(told(BRIGHTNESS), None, "too few for ten bins");
+    let missing = told("emberline_drift_missing_ratio{feature=\"brightness\"}");
+    assert_eq!(missing, None, "nothing can be missing from an image");
     predict(server.address, &region::images(5200..5800, 0.0));
     for name in [BRIGHTNESS, CONTRAST, PREDICTION] {
         let index = told(name).expect("enough");

@@ -76,7 +76,7 @@ pub struct FeatureReading<'a> {
     pub name: &'a str,
     /// The index; none as long as there are too few samples.
     pub index: Option<f64>,
-    /// Share of missing values, 0 to 1; none as long as there is no sample.
+    /// Share of missing values of a column, 0 to 1; none as long as there is no sample.
     pub missing: Option<f64>,
 }
 
@@ -168,6 +168,8 @@ impl Drift {
                 slices.map(|slice| slice.counts[place].load(Ordering::Relaxed)).sum()
             })
             .collect();
+        // An image has every pixel.
+        let is_table = matches!(self.schema, Schema::Table { .. });
         let features = self.features.iter().map(|(feature, start)| {
             let window = &counts[*start..=start + feature.counts.len()];
             let training: Vec<usize> = feature.counts.iter().copied().chain([feature.missing]).collect();
@@ -175,7 +177,7 @@ impl Drift {
             FeatureReading {
                 name: &feature.name,
                 index: stability(&training, window),
-                missing: (samples > 0).then(|| window[feature.counts.len()] as f64 / samples as f64),
+                missing: (is_table && samples > 0).then(|| window[feature.counts.len()] as f64 / samples as f64),
             }
         });
         Reading {
