@@ -117,8 +117,14 @@ fn an_answer_that_was_given_is_given_again() {
         assert_eq!(ask(&[1, 2]), first);
         assert_eq!(ask(&[2])["predictions"][0], first["predictions"][1]);
         assert_eq!(batches(), 2.0, "the model had nothing to do");
-        assert_eq!(metric(address, "emberline_cache_lookups_total{outcome=\"hit\"}"), Some(3.0));
-        assert_eq!(metric(address, "emberline_cache_lookups_total{outcome=\"miss\"}"), Some(2.0));
+        assert_eq!(
+            metric(address, "emberline_cache_lookups_total{outcome=\"hit\"}"),
+            Some(3.0)
+        );
+        assert_eq!(
+            metric(address, "emberline_cache_lookups_total{outcome=\"miss\"}"),
+            Some(2.0)
+        );
         assert_eq!(metric(address, "emberline_cache_hit_ratio"), Some(0.6));
         // What is new is computed beside what is known, each in its place.
         let mixed = ask(&[3, 1]);
@@ -133,7 +139,11 @@ fn an_answer_that_was_given_is_given_again() {
         // An input that is wrong is wrong each time.
         for _ in 0..2 {
             let wrong = json!({"instances": [vec![256; 784]]});
-            assert!(post(address, "/v1/models/digits:predict", &wrong).error(400).contains("256"));
+            assert!(
+                post(address, "/v1/models/digits:predict", &wrong)
+                    .error(400)
+                    .contains("256")
+            );
         }
     }
     let without = TempDir::new().expect("a folder");

@@ -557,7 +557,11 @@ mod tests {
             queue_capacity: 8,
             reload_failures: [("keys", 1), ("certificate", 0)],
             lost_lines: 0,
-            cache: None,
+            cache: Some(cache::Reading {
+                hits: 1,
+                misses: 1,
+                entries: 1,
+            }),
             ready: true,
             model: "m",
             version: "v",
