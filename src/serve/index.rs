@@ -54,7 +54,7 @@ pub const ENDPOINTS: [Endpoint; 17] = [
     get("/v1/models/NAME/metadata", "signature, TensorFlow Serving"),
     post(
         "/v2/models/NAME/infer",
-        "Open Inference Protocol; `/versions/VERSION` may follow each NAME",
+        "Open Inference Protocol; for one version, as any path of the model: `/models/NAME/versions/VERSION/infer`",
     ),
     get("/v2", "server metadata, Open Inference Protocol"),
     get("/v2/models/NAME", "model metadata, Open Inference Protocol"),
@@ -91,7 +91,8 @@ pub fn index(service: &Service) -> Response {
     let endpoints: Vec<Value> = ENDPOINTS
         .iter()
         .map(|Endpoint { method, path, purpose }| {
-            json!({"method": method, "path": fill(path, manifest, service.version()), "purpose": purpose})
+            let fill = |text| fill(text, manifest, service.version());
+            json!({"method": method, "path": fill(path), "purpose": fill(purpose)})
         })
         .collect();
     let mut response = refusal::json(&json!({

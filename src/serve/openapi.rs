@@ -39,6 +39,7 @@ fn describe(manifest: &Manifest, version: &str, keys: bool) -> Value {
         let method = endpoint.method.to_lowercase();
         let mut operation = paths[endpoint.path][&method].clone();
         complete(&mut operation, endpoint, keys);
+        operation["summary"] = fill(endpoint.purpose, manifest, version).into();
         if !pictures {
             leave_pictures_out(&mut operation);
         }
@@ -65,7 +66,6 @@ fn describe(manifest: &Manifest, version: &str, keys: bool) -> Value {
 
 /// Adds what is not written with each operation.
 fn complete(operation: &mut Value, endpoint: Endpoint, keys: bool) {
-    operation["summary"] = endpoint.purpose.into();
     let predicts = endpoint.method == "POST";
     let asks = keys && operation.get("security").is_none();
     let refusals = ALWAYS
@@ -94,6 +94,9 @@ fn refuse_in_words(responses: &mut Value) {
 
 /// Rows of a table come as JSON, and so do their explanations.
 fn leave_pictures_out(operation: &mut Value) {
+    if let Some(file) = operation.pointer_mut("/requestBody/content/multipart~1form-data/encoding/file") {
+        file["contentType"] = "application/json".into();
+    }
     for place in ["/requestBody/content", "/responses/200/content"] {
         if let Some(kinds) = operation.pointer_mut(place).and_then(Value::as_object_mut) {
             kinds.retain(|_, kind| kind["schema"] != reference("Picture") && kind["schema"] != reference("Bytes"));
@@ -142,6 +145,11 @@ fn answers(classes: &[String]) -> Map<String, Value> {
     ])
 }
 
+/// A form with a file.
+fn form(file: &Value) -> Value {
+    json!({"type": "object", "required": ["file"], "properties": {"file": file}})
+}
+
 /// An array of so many items.
 fn array(items: &Value, count: usize) -> Value {
     json!({"type": "array", "items": items, "minItems": count, "maxItems": count})
@@ -177,6 +185,7 @@ fn image([height, width, channels]: [usize; 3]) -> Map<String, Value> {
                 "description": format!("Images one after another, each of {pixels} bytes: row by row, channels last."),
             }),
         ),
+        ("Form", form(&json!({"type": "string", "format": "binary"}))),
         ("Columns", json!({"anyOf": [reference("Inputs"), columns]})),
         ("Example", by_name),
         ("Context", json!({"type": "object"})),
@@ -226,8 +235,9 @@ fn table(columns: &[Column], scaling: &[Scaling]) -> Map<String, Value> {
     named([
         (
             "Input",
-            json!({"description": "A row by column, or in the order of the columns.", "anyOf": [row, in_order]}),
+            json!({"description": "A row by column, or in the order of the columns.", "anyOf": [row.clone(), in_order]}),
         ),
+        ("Form", form(&row)),
         ("Columns", by_column),
         ("Example", object(&alone)),
         ("Context", object(&alone)),
