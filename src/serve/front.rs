@@ -89,6 +89,11 @@ impl Front {
         self.tls.as_ref()
     }
 
+    /// Whether keys are asked for.
+    pub fn asks_for_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// How an address of the server begins.
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, EXPECT};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use tokio::time::timeout;
@@ -18,6 +18,44 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 /// How much of a body that nobody wants is read and thrown away, in bytes, and for how long: a client that is still
 /// sending when its connection is closed would not see the answer.
 const LINGER: (usize, Duration) = (256 << 20, Duration::from_secs(10));
+
+/// Kinds of content that are taken for JSON: what says nothing of itself, and what `curl -d` says of everything.
+const JSON: [&str; 4] = [
+    "",
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+];
+
+/// Checks that a body is of a kind that is read: JSON, or one of `others`.
+///
+/// # Errors
+///
+/// 415 when it is of another kind, or compressed.
+pub fn check_kind(headers: &HeaderMap, others: &[&str]) -> Result<(), Refusal> {
+    let refuse = |message| Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    let text = |name| {
+        headers
+            .get(name)
+            .map_or("", |value: &HeaderValue| value.to_str().unwrap_or("?"))
+    };
+    let encoding = text(CONTENT_ENCODING);
+    if !["", "identity"].contains(&encoding) {
+        return refuse(format!(
+            "the body is compressed (`{encoding}`), and is read only as it is"
+        ));
+    }
+    let kind = text(CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    let is = |known: &&str| kind.eq_ignore_ascii_case(known);
+    if JSON.iter().chain(others).any(is) || kind.to_ascii_lowercase().ends_with("+json") {
+        return Ok(());
+    }
+    let kinds: Vec<&str> = JSON[1..2].iter().chain(others).copied().collect();
+    refuse(format!(
+        "the body is `{kind}`, and this path reads {}",
+        kinds.join(", ")
+    ))
+}
 
 /// Reads a body of at most `limit` bytes.
 ///
@@ -133,4 +171,45 @@ pub fn json_with<'de, S: DeserializeSeed<'de>>(seed: S, body: &'de [u8], what: &
             Refusal::bad(format!("the body is no {what} in JSON: {error}"))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderName;
+
+    use super::*;
+
+    fn check(name: HeaderName, value: &'static str, others: &[&str]) -> Result<(), Refusal> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        check_kind(&headers, others)
+    }
+
+    #[test]
+    fn json_is_known_under_its_names_and_by_default() {
+        assert_eq!(check_kind(&HeaderMap::new(), &[]), Ok(()));
+        for kind in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/vnd.api+json",
+            "application/x-www-form-urlencoded",
+            "text/plain",
+        ] {
+            assert_eq!(check(CONTENT_TYPE, kind, &[]), Ok(()), "{kind}");
+        }
+        assert_eq!(check(CONTENT_TYPE, "image/png", &["image/png"]), Ok(()));
+        assert_eq!(check(CONTENT_ENCODING, "identity", &[]), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_read_is_refused_with_what_is() {
+        let refused = |name, value| format!("{:?}", check(name, value, &["image/png"]).expect_err("refused"));
+        let jpeg = refused(CONTENT_TYPE, "image/jpeg");
+        assert!(
+            jpeg.contains("415") && jpeg.contains("application/json, image/png"),
+            "{jpeg}"
+        );
+        assert!(refused(CONTENT_TYPE, "application/jsonp").contains("415"));
+        assert!(refused(CONTENT_ENCODING, "gzip").contains("compressed (`gzip`)"));
+    }
 }

@@ -67,7 +67,10 @@ pub async fn predict(
         let mut parts = Multipart::new(BodyDataStream::new(Full::new(body)), boundary);
         let mut pixels = 0;
         while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
-            let kind = part.content_type().map(ToString::to_string).unwrap_or_default();
+            // What `curl -F` says of a file that it does not know is of no use when the file's name says what it is.
+            let json = part.file_name().is_some_and(|name| name.ends_with(".json"));
+            let kind = part.content_type().filter(|_| !json);
+            let kind = kind.map(ToString::to_string).unwrap_or_default();
             let name = part.file_name().or(part.name()).unwrap_or_default().to_owned();
             let content = part.bytes().await.map_err(|error| broken(&error))?;
             // Small on the wire, pictures can be much work: a form of them is bounded as one picture is.
@@ -111,7 +114,7 @@ fn broken(error: &multer::Error) -> Refusal {
     Refusal::bad(format!("the body is no multipart form: {error}"))
 }
 
-/// Appends the inputs that `content` holds. A PNG is one by its first bytes, whatever is said of it; what else does not
+/// Appends the inputs that `content` holds. A PNG is one by its first bytes, whatever is said of it. What else does not
 /// say what it is, or says only that a form was sent as `curl -d` does, is JSON.
 async fn read(schema: &Schema, kind: &str, content: &Bytes, inputs: &mut Inputs) -> Result<(), Refusal> {
     if image::is_png(content) {

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONNECTION, HeaderValue, VARY, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::front::{Front, Outcome};
 use super::metrics::Protocol;
@@ -16,54 +16,10 @@ use super::refusal::{self, Refusal, Response};
 use super::request_id::REQUEST_ID;
 use super::service::{Phase, Service};
 use super::worker::Worker;
-use super::{explain, payload, plain, playground, v1, v2};
+use super::{explain, index, openapi, payload, plain, playground, v1, v2};
 
 /// The client's patience, in milliseconds: what is not answered by then is not computed.
 const TIMEOUT: &str = "x-request-timeout-ms";
-
-/// What `GET /` tells: method, path with `NAME` and `VERSION`, and what it is for.
-const ENDPOINTS: [(&str, &str, &str); 16] = [
-    (
-        "POST",
-        "/predict",
-        "one input or an array of inputs, as JSON, PNG, raw bytes or a form; answers with names",
-    ),
-    (
-        "POST",
-        "/v1/models/NAME:predict",
-        "TensorFlow Serving, rows as `instances` or columns as `inputs`",
-    ),
-    (
-        "POST",
-        "/v1/models/NAME:classify",
-        "TensorFlow Serving, `examples` by name",
-    ),
-    (
-        "POST",
-        "/v1/models/NAME:explain",
-        "what an answer rests on, by occlusion; as a picture with `Accept: image/png`",
-    ),
-    ("GET", "/v1/models/NAME", "status, TensorFlow Serving"),
-    ("GET", "/v1/models/NAME/metadata", "signature, TensorFlow Serving"),
-    ("POST", "/v2/models/NAME/infer", "Open Inference Protocol"),
-    (
-        "POST",
-        "/v2/models/NAME/versions/VERSION/infer",
-        "the same for one version",
-    ),
-    ("GET", "/v2", "server metadata, Open Inference Protocol"),
-    ("GET", "/v2/models/NAME", "model metadata, Open Inference Protocol"),
-    ("GET", "/v2/models/NAME/ready", "readiness of the model"),
-    ("GET", "/v2/health/live", "liveness, Open Inference Protocol"),
-    ("GET", "/v2/health/ready", "readiness, Open Inference Protocol"),
-    ("GET", "/livez", "200 while the process is of use"),
-    (
-        "GET",
-        "/readyz",
-        "200 while requests should be sent here; /healthz is the same",
-    ),
-    ("GET", "/metrics", "Prometheus"),
-];
 
 /// Segments of the longest path that there is: `/v2/models/NAME/versions/VERSION/infer`.
 const LONGEST: usize = 6;
@@ -81,6 +37,7 @@ struct Endpoint<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Index,
+    OpenApi,
     Playground(&'static playground::File),
     Live,
     Ready,
@@ -132,6 +89,16 @@ impl Action {
         !matches!(self, Self::Live | Self::Ready | Self::Playground(_))
     }
 
+    /// What its body may be besides JSON.
+    fn other_kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Predict => &["application/octet-stream", "image/png", "multipart/form-data"],
+            Self::V1Explain => &["image/png"],
+            Self::V2Infer => &["application/octet-stream"],
+            _ => &[],
+        }
+    }
+
     fn takes(self, method: &Method) -> bool {
         let methods = self.protocol().methods();
         methods.split(',').any(|taken| method == taken)
@@ -153,6 +120,7 @@ impl<'a> Endpoint<'a> {
             ["livez"] | ["v2", "health", "live"] => Action::Live.alone(),
             ["readyz" | "healthz"] | ["v2", "health", "ready"] => Action::Ready.alone(),
             ["metrics"] => Action::Metrics.alone(),
+            ["openapi.json"] => Action::OpenApi.alone(),
             ["predict"] => Action::Predict.alone(),
             ["v1", "models", target] => Self::v1(target, None)?,
             ["v1", "models", name, "versions", target] => Self::v1(target, Some(name))?,
@@ -280,6 +248,7 @@ async fn act(
     if endpoint.action.protocol() != Protocol::Other {
         // Told before the body is read: a server that is busy has no time for it.
         worker.has_place()?;
+        payload::check_kind(&head.headers, endpoint.action.other_kinds())?;
         let deadline = deadline(&head.headers, started)?;
         let body = payload::read(&head.headers, body, service.max_body()).await?;
         return match endpoint.action {
@@ -309,7 +278,8 @@ async fn act(
         Action::V2Server => v2::server(),
         Action::V2Metadata => v2::metadata(service),
         Action::Playground(part) => part.response(),
-        _ => index(service),
+        Action::OpenApi => openapi::openapi(service, front.asks_for_keys()),
+        _ => index::index(service),
     })
 }
 
@@ -325,31 +295,6 @@ fn deadline(headers: &HeaderMap, started: Instant) -> Result<Option<Instant>, Re
         .and_then(|millis| started.checked_add(Duration::from_millis(millis)))
         .map(Some)
         .ok_or_else(|| Refusal::bad(format!("the header `{TIMEOUT}` is no whole number of milliseconds")))
-}
-
-fn index(service: &Service) -> Response {
-    let manifest = service.manifest();
-    let endpoints: Vec<Value> = ENDPOINTS
-        .iter()
-        .map(|(method, path, purpose)| {
-            let path = path
-                .replace("NAME", &manifest.name)
-                .replace("VERSION", service.version());
-            json!({"method": method, "path": path, "purpose": purpose})
-        })
-        .collect();
-    let mut response = refusal::json(&json!({
-        "model": manifest.name,
-        "version": service.version(),
-        "digest": service.digest(),
-        "classes": manifest.classes,
-        "inputs": manifest.inputs,
-        "server": format!("emberline {}", env!("CARGO_PKG_VERSION")),
-        "endpoints": endpoints,
-    }));
-    // A browser gets the playground here.
-    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-    response
 }
 
 fn metrics(service: &Service, front: &Front) -> Response {
@@ -400,6 +345,17 @@ mod tests {
             "/../etc/passwd",
         ] {
             assert_eq!(of(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn what_the_index_lists_is_there() {
+        for endpoint in index::ENDPOINTS {
+            for path in endpoint.of_version().into_iter().chain([endpoint.path.to_owned()]) {
+                let known = Endpoint::of(&path).unwrap_or_else(|| panic!("{path}"));
+                let method = endpoint.method.parse().expect("a method");
+                assert!(known.action.takes(&method), "{path}");
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use crate::preprocess::{Column, ColumnKind, Schema};
 /// Name of an image model's input.
 pub const IMAGE: &str = "image";
 /// Name of the input that holds whole rows of a table.
-const ROWS: &str = "rows";
+pub const ROWS: &str = "rows";
 
 /// A tensor of a request.
 #[derive(Deserialize)]

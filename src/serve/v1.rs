@@ -230,6 +230,9 @@ pub fn status(service: &Service) -> Response {
         Phase::Draining => "UNLOADING",
     };
     refusal::json(&json!({
+        // The first two are what KServe's clients ask for.
+        "name": service.manifest().name,
+        "ready": service.ready().is_ok(),
         "model_version_status": [{
             "version": service.version(),
             "state": state,

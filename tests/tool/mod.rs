@@ -14,6 +14,10 @@ use std::process::{Command, Output, Stdio};
 /// on Node 18.
 pub const NPM_INSTALL: &str = "npm install --no-save --prefix target/npm gitlab-ci-local@4.65.1 puppeteer-core@24.43.1";
 
+/// What provides the tests with other people's clients.
+pub const PIP_INSTALL: &str =
+    "python3 -m venv target/python && target/python/bin/pip install -r tests/clients/requirements.txt";
+
 /// How a run of the tool ended, and what it said.
 #[derive(Debug)]
 pub struct Ran {
