@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::preprocess::{Column, ColumnKind, Schema};
@@ -194,6 +194,22 @@ impl<'de> Visitor<'de> for Pixels<'_> {
         Ok(Found::Pixel)
     }
 
+    fn visit_str<E: Error>(self, _: &str) -> Result<Found, E> {
+        no_pixel("a string")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Found, E> {
+        no_pixel("a boolean")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Found, E> {
+        no_pixel("null")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Found, A::Error> {
+        no_pixel("an object")
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Found, A::Error> {
         let Self { raw, mut items } = self;
         let start = raw.len();
@@ -204,6 +220,12 @@ impl<'de> Visitor<'de> for Pixels<'_> {
         }
         Ok(Found::Pixels(raw.len() - start))
     }
+}
+
+fn no_pixel<E: Error>(found: &str) -> Result<Found, E> {
+    Err(E::custom(format_args!(
+        "an image is an array of pixels from 0 to 255, and this is {found}"
+    )))
 }
 
 fn width(got: usize, expected: usize) -> JsonInputError {
@@ -341,7 +363,7 @@ mod tests {
             error(&image(), json!([0, 1])),
             "an input has 2 values, the model takes 4"
         );
-        assert!(error(&image(), json!([0, 1, 2, "x"])).contains("string \"x\", expected a number"));
+        assert!(error(&image(), json!([0, 1, 2, "x"])).contains("array of pixels from 0 to 255, and this is a string"));
         assert!(error(&image(), json!("x")).contains("array of pixels"));
         assert!(error(&image(), json!(7)).contains("array of pixels"));
         assert!(error(&table(), json!(["old", "rome"])).contains("`old`"));

@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the API as OpenAPI 3.1 describes it, for the model that is served.
+//! `GET /openapi.json`: the API in the terms of `OpenAPI` 3.1, for the model that is served.
 //!
 //! What is the same for all models stands beside this file: `paths.json` has an operation for each of the index's
 //! endpoints, `components.json` what they share. Here the model's inputs and classes are described, and what every

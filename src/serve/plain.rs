@@ -1,6 +1,7 @@
 //! `POST /predict`, for people: one input or an array of inputs as JSON, an image as PNG, pixels as raw bytes, or a form with
 //! such files, answered with names instead of positions.
 
+use std::path::Path;
 use std::time::Instant;
 
 use http_body_util::{BodyDataStream, Full};
@@ -68,7 +69,7 @@ pub async fn predict(
         let mut pixels = 0;
         while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
             // What `curl -F` says of a file that it does not know is of no use when the file's name says what it is.
-            let json = part.file_name().is_some_and(|name| name.ends_with(".json"));
+            let json = part.file_name().is_some_and(is_json);
             let kind = part.content_type().filter(|_| !json);
             let kind = kind.map(ToString::to_string).unwrap_or_default();
             let name = part.file_name().or(part.name()).unwrap_or_default().to_owned();
@@ -108,6 +109,13 @@ pub async fn predict(
         version: service.version(),
         digest: service.digest(),
     }))
+}
+
+/// By its name, which is all that `curl -F` tells of a file that it does not know.
+fn is_json(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 fn broken(error: &multer::Error) -> Refusal {

@@ -150,12 +150,11 @@ impl Worker {
         let mut missing = Vec::new();
         for (index, raw) in inputs.raw.chunks_exact(width).enumerate() {
             let key = Cache::key(raw);
-            match cache.get(&key) {
-                Some(answer) => answers[index * classes..][..classes].copy_from_slice(&answer),
-                None => {
-                    keys.push(key);
-                    missing.push(index);
-                }
+            if let Some(answer) = cache.get(&key) {
+                answers[index * classes..][..classes].copy_from_slice(&answer);
+            } else {
+                keys.push(key);
+                missing.push(index);
             }
         }
         if !missing.is_empty() {

@@ -1,4 +1,4 @@
-//! The server and the clients that others wrote: Triton's and KServe's for Python, curl, and schemathesis, which asks
+//! The server and the clients that others wrote: Triton's and `KServe`'s for Python, curl, and schemathesis, which asks
 //! whatever the server's own description allows and forbids.
 
 #[path = "../fixture/mod.rs"]
@@ -49,8 +49,8 @@ fn python(program: &str, package: &str) -> Option<Command> {
     }
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python");
     let packages = fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
-    let installed = |python: fs::DirEntry| python.path().join("site-packages").join(package).is_dir();
-    if !packages.map(installed).any(|is| is) {
+    let mut packages = packages.map(|python| python.path().join("site-packages").join(package));
+    if !packages.any(|package| package.is_dir()) {
         skipped::for_want_of(package, PIP_INSTALL);
         return None;
     }
