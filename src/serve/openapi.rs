@@ -145,9 +145,9 @@ fn answers(classes: &[String]) -> Map<String, Value> {
     ])
 }
 
-/// A form with a file.
+/// A form with a file. It may have more, under other names, but each is an input, which cannot be said of its encoding.
 fn form(file: &Value) -> Value {
-    json!({"type": "object", "required": ["file"], "properties": {"file": file}})
+    json!({"type": "object", "required": ["file"], "properties": {"file": file}, "additionalProperties": false})
 }
 
 /// An array of so many items.

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use fixture::http::get;
 use fixture::process::{Server, start};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tool::{PIP_INSTALL, Ran, found, ran, skipped};
 
@@ -80,6 +80,31 @@ fn tritons_client_gets_the_golden_answers() {
 #[test]
 fn kserves_client_gets_the_golden_answers() {
     passes("kserve_client.py", "kserve");
+}
+
+#[test]
+fn the_programs_of_the_guide_run() {
+    let guide =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/clients.md")).expect("the guide");
+    let programs = guide
+        .split("```python\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let programs: Vec<&str> = programs.collect();
+    assert_eq!(programs.len(), 2);
+    let served = Served::new(fixture::digits_bundle);
+    let project = served.folder.path().join("digits");
+    fs::create_dir_all(&project).expect("a folder");
+    let request = json!({"instances": [fixture::image(3)]});
+    fs::write(project.join("request.json"), request.to_string()).expect("written");
+    for (program, package) in programs.into_iter().zip(["tritonclient", "kserve"]) {
+        let Some(mut python) = python("python", package) else {
+            return;
+        };
+        let program = program.replace("localhost:5000", &served.server.address.to_string());
+        python.arg("-c").arg(program).current_dir(served.folder.path());
+        assert_ne!(ran(&mut python).success().stdout, "");
+    }
 }
 
 /// Runs schemathesis against a server, with one more header.
