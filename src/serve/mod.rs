@@ -2,8 +2,8 @@
 //!
 //! It serves one model behind a bounded queue. The main thread accepts connections and hears when to go; the event loops
 //! (`event_loop`), one for each core, serve them. Each protocol is a file (`plain`, `v1`, `v2`) that turns its requests
-//! into inputs for `worker` and the answers back. It knows nothing of clap, of projects and of deployments: how it is told to run is [`Settings`],
-//! and what it has to say to a person goes through the caller's `log`.
+//! into inputs for `worker` and the answers back. It knows nothing of clap, of projects and of deployments: how it is told
+//! to run is [`Settings`], and what it has to say to a person goes through the caller's `log`.
 
 mod access_log;
 mod batcher;

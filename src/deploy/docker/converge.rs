@@ -218,6 +218,12 @@ impl Progress<'_> {
 
     /// Starts a replica and waits until it answers. One that does not is removed again.
     fn start(&self, replica: u32, patience: Patience) -> Result<(), Failure> {
+        // One that answers is no failure, however late; another one is not begun.
+        if patience.until.is_some_and(|until| Instant::now() > until) {
+            let reason = format!("replica {replica} was not ready within the time that the replicas have together");
+            let hint = "`--timeout` gives them longer";
+            return Err(self.trouble(reason, Some(hint.to_owned()), Vec::new()));
+        }
         let containers = &self.docker.containers;
         let id = containers
             .start(self.release, replica)
