@@ -15,9 +15,6 @@ use mio::{Events, Interest, Poll, Token};
 
 /// How long after the end of an open loop its last answers may come; later ones are lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How far the pace of an open loop may be off: the generator sleeps so long rather than spin on a core that the server
-/// needs.
-const NAP: Duration = Duration::from_micros(50);
 
 /// A request to a server.
 #[derive(Clone, Debug)]
@@ -33,9 +30,14 @@ pub struct Target {
 pub enum Pace {
     /// Each connection sends the next as soon as the last is answered.
     Closed,
-    /// So many in a second, whether or not the last are answered. Latencies count from when a request was due, not from
-    /// when a connection was free to send it, so that a server which stalls cannot hide it.
-    Open(f64),
+    /// Whether or not the last are answered. Latencies count from when a request was due, not from when a connection was
+    /// free to send it, so that a server which stalls cannot hide it.
+    Open {
+        /// Requests in a second.
+        rate: f64,
+        /// How far their pace may be off: the generator sleeps so long rather than spin on a core that the server needs.
+        nap: Duration,
+    },
 }
 
 /// What came of it.
@@ -104,7 +106,7 @@ pub fn offer(target: &Target, connections: usize, pace: Pace, time: Duration) ->
     // A sender at a fixed pace is one, so that requests are evenly apart; it is idle most of the time.
     let threads = match pace {
         Pace::Closed => cores.min(connections),
-        Pace::Open(_) => 1,
+        Pace::Open { .. } => 1,
     };
     let loops: Vec<Loop> = (0..threads)
         .map(|index| Loop::new(target, (connections + index) / threads))
@@ -187,7 +189,7 @@ impl<'a> Loop<'a> {
         let start = Instant::now();
         match pace {
             Pace::Closed => self.run_closed(start + time)?,
-            Pace::Open(rate) => self.run_open(rate, start, start + time)?,
+            Pace::Open { rate, nap } => self.run_open(rate, nap, start, start + time)?,
         }
         self.outcome.seconds = time.as_secs_f64();
         self.outcome.processor = (running_time("/proc/thread-self/schedstat") - processor) as f64 / 1e9;
@@ -211,7 +213,7 @@ impl<'a> Loop<'a> {
     }
 
     /// All that was due until the end is sent, if late, and waited for.
-    fn run_open(&mut self, rate: f64, start: Instant, end: Instant) -> io::Result<()> {
+    fn run_open(&mut self, rate: f64, nap: Duration, start: Instant, end: Instant) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let wanted = ((end - start).as_secs_f64() * rate) as usize;
         let due = |number: usize| start + Duration::from_secs_f64(number as f64 / rate);
@@ -231,9 +233,7 @@ impl<'a> Loop<'a> {
                 return Ok(());
             }
             if !self.receive(&mut events, Duration::ZERO, end)? {
-                let can_send = !all_sent && !self.idle.is_empty();
-                let wait = due(self.outcome.sent).saturating_duration_since(Instant::now());
-                thread::sleep(if can_send { wait.min(NAP) } else { NAP });
+                thread::sleep(nap);
             }
         }
     }

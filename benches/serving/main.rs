@@ -363,7 +363,8 @@ fn half_load(bench: &mut Bench) {
     });
     let rate = Spread::new(peaks.collect()).median() / 2.0;
     let sides = [(&ours, bench.ours.server.process()), (&hello, bench.peer.process())];
-    let turns = bench.turns(sides, CONNECTIONS, Pace::Open(rate));
+    let nap = Duration::from_micros(50);
+    let turns = bench.turns(sides, CONNECTIONS, Pace::Open { rate, nap });
     let measured = turns.iter().map(|[ours, _]| ours.0.quantile(0.99) * 1e3).collect();
     let details = format!(
         "{rate:.0}/s offered; ours {}; hello {}",
