@@ -84,6 +84,12 @@ pub const KUBERNETES_DEPLOYMENT: &str = include_str!("../templates/kubernetes/de
 /// See [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_SERVICE: &str = include_str!("../templates/kubernetes/service.yaml");
 /// See [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_DISRUPTION_BUDGET: &str = include_str!("../templates/kubernetes/disruption-budget.yaml");
+/// See [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_NETWORK_POLICY: &str = include_str!("../templates/kubernetes/network-policy.yaml");
+/// See [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_KEYS: &str = include_str!("../templates/kubernetes/keys.yaml");
+/// See [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_AUTOSCALER: &str = include_str!("../templates/kubernetes/autoscaler.yaml");
 
 /// Renders a template with the values of `context`.

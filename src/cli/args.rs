@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    ci, completions, delete, deploy, evaluate, gateway, generate, history, init, keys, logs, package, predict,
+    ci, completions, delete, deploy, diff, evaluate, gateway, generate, history, init, keys, logs, package, predict,
     rollback, scale, serve, ship, status, supervise, train,
 };
 
@@ -71,6 +71,8 @@ pub enum Command {
     Keys(keys::Args),
     /// Serve a bundle in the background, in place of the one that is served now
     Deploy(deploy::Args),
+    /// Show what `deploy` would change in the cluster
+    Diff(diff::Args),
     /// Change the number of replicas
     Scale(scale::Args),
     /// Show what serves now

@@ -1,8 +1,9 @@
 //! `emberline deploy`, and what the other commands that change or show a service share with it.
 
 use std::cell::RefCell;
+use std::fs;
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,12 +19,14 @@ use super::output::{Output, ProgressMode, Report, columns, short, table, yaml};
 use super::place::Place;
 use super::{Context, package};
 use crate::bundle::{Evaluation, Store, Verdict, require_pass};
+use crate::cluster::Manifest;
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::kubernetes::{Kubernetes, Manifests};
 use crate::deploy::{Autoscale, Events, Instance, Replicas, Request, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
+use crate::serve::keys;
 
 /// Serve a bundle, in place of the one that is served now
 ///
@@ -39,6 +42,20 @@ pub struct Args {
     /// Where it runs
     #[command(flatten)]
     pub place: Place,
+    /// What is to run
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// How long a replica may take until it is ready
+    #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
+    pub timeout: Duration,
+    /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
+    #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
+    pub dry_run: Option<DryRun>,
+}
+
+/// Flags that say what is to run.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Wanted {
     /// Version of the bundle, or its directory [default: the newest]
     #[arg(long, env = "EMBERLINE_BUNDLE")]
     pub bundle: Option<String>,
@@ -54,18 +71,15 @@ pub struct Args {
     /// Processes that answer [default: `deploy.replicas`]
     #[arg(long, env = "EMBERLINE_REPLICAS")]
     pub replicas: Option<usize>,
+    /// Kubernetes: the key file whose keys clients need [default: `deploy.keys`]
+    #[arg(long, value_name = "FILE", env = "EMBERLINE_KEYS")]
+    pub keys: Option<PathBuf>,
     /// Listen beyond this machine, though anyone who reaches the port is answered
     #[arg(long, env = "EMBERLINE_ALLOW_PUBLIC")]
     pub allow_public: bool,
     /// Deploy a bundle whose gate has not passed
     #[arg(long, env = "EMBERLINE_ALLOW_UNGATED")]
     pub allow_ungated: bool,
-    /// How long a replica may take until it is ready
-    #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
-    pub timeout: Duration,
-    /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
-    #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
-    pub dry_run: Option<DryRun>,
 }
 
 /// Who is asked what a deployment would be.
@@ -85,24 +99,24 @@ pub enum DryRun {
 pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
     let kind = args.place.kind(&project)?;
-    let request = request(args, &project, kind, context)?;
+    let request = request(&args.wanted, args.timeout, &project, kind, context)?;
     let target = args.place.target(&project)?;
-    warn_of_keys(context);
+    warn_of_tls(context);
     let now = target.status().ok();
     if let Some(now) = &now {
-        warn_of_changes(args, &request, now, context)?;
+        warn_of_changes(&args.wanted, &request, now, context)?;
     }
     let watch = Watch::new(context)?;
     target.deploy(&request, &watch).map(ServiceReport)
 }
 
-/// What is set for `emberline serve` and `emberline keys` may be thought to hold here too.
-fn warn_of_keys(context: &Context) {
-    for name in ["EMBERLINE_KEYS", "EMBERLINE_TLS_CERT", "EMBERLINE_TLS_KEY"] {
+/// What is set for `emberline serve` may be thought to hold here too.
+fn warn_of_tls(context: &Context) {
+    for name in ["EMBERLINE_TLS_CERT", "EMBERLINE_TLS_KEY"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            context.output.warn(&format!(
-                "{name} is not read here: the service speaks plain HTTP and answers without a key"
-            ));
+            context
+                .output
+                .warn(&format!("{name} is not read here: the service speaks plain HTTP"));
         }
     }
 }
@@ -123,11 +137,17 @@ pub fn dry_run(args: &Args, asked: DryRun, context: &Context) -> Result<DryRunRe
         ))
         .into());
     }
-    let request = request(args, &project, kind, context)?;
+    let request = request(&args.wanted, args.timeout, &project, kind, context)?;
     let access = args.place.access(&project);
     let objects = match asked {
-        DryRun::Client => Manifests::render(&project, &request, access.namespace.as_deref())?.objects()?,
-        DryRun::Server => Kubernetes::new(&project, &access)?.dry_run(&request)?,
+        DryRun::Client => {
+            let manifests = Manifests::render(&project, &request, access.namespace.as_deref())?.all()?;
+            manifests.iter().map(Manifest::value).collect::<Result<_>>()?
+        }
+        DryRun::Server => {
+            let differences = Kubernetes::new(&project, &access)?.differences(&request)?;
+            differences.into_iter().filter_map(|object| object.wanted).collect()
+        }
     };
     Ok(DryRunReport { objects })
 }
@@ -147,7 +167,13 @@ impl Report for DryRunReport {
 }
 
 /// What the arguments and the project ask for, once the bundle's gate allows it.
-fn request(args: &Args, project: &Project, kind: TargetKind, context: &Context) -> Result<Request> {
+pub(super) fn request(
+    args: &Wanted,
+    timeout: Duration,
+    project: &Project,
+    kind: TargetKind,
+    context: &Context,
+) -> Result<Request> {
     let config = &project.config.deploy;
     let host = args.host.clone().unwrap_or_else(|| config.host.clone());
     let port = args.port.unwrap_or(config.port);
@@ -199,12 +225,45 @@ fn request(args: &Args, project: &Project, kind: TargetKind, context: &Context) 
         host,
         port,
         replicas: args.replicas.unwrap_or(config.replicas),
-        timeout: args.timeout,
+        timeout,
+        keys: keys(args.keys.as_deref(), project, kind)?,
     })
 }
 
+/// What the key file holds, once it is known to be one.
+pub(super) fn keys(asked: Option<&Path>, project: &Project, kind: TargetKind) -> Result<Option<String>> {
+    let configured = project
+        .config
+        .deploy
+        .keys
+        .as_ref()
+        .map(|path| project.folder.join(path));
+    let Some(path) = asked.map(Path::to_owned).or(configured) else {
+        return Ok(None);
+    };
+    if kind != TargetKind::Kubernetes {
+        return Err(Failure::Usage(format!(
+            "the key file `{}` (`--keys`, EMBERLINE_KEYS or `deploy.keys`) is for a cluster, and the target is `{}`, \
+             whose services answer without keys; `emberline serve --keys` asks for them",
+            path.display(),
+            kind.name()
+        ))
+        .into());
+    }
+    let text = fs::read_to_string(&path).map_err(|error| {
+        Problem::new(format!("cannot read `{}`: {error}", path.display()))
+            .hint("`emberline keys add NAME` makes a key file")
+    })?;
+    if keys::file::parse(&text, &path.display().to_string())?.is_empty() {
+        return Err(Problem::new(format!("`{}` holds no key", path.display()))
+            .hint("`emberline keys add NAME` adds one")
+            .into());
+    }
+    Ok(Some(text))
+}
+
 /// Tells of what a deployment changes besides the bundle, though nobody has asked for it on the command line.
-fn warn_of_changes(args: &Args, request: &Request, now: &Service, context: &Context) -> Result<()> {
+fn warn_of_changes(args: &Wanted, request: &Request, now: &Service, context: &Context) -> Result<()> {
     let (replicas, port) = (request.replicas, request.port);
     if now.autoscale.is_some() && args.replicas.is_some() {
         return Err(Failure::Usage(

@@ -14,6 +14,7 @@ mod context;
 mod data_progress;
 mod delete;
 mod deploy;
+mod diff;
 mod duration;
 mod evaluate;
 mod gateway;
@@ -65,9 +66,21 @@ pub fn main() -> ExitCode {
     };
     let output = Output::new(&cli.global);
     let context = Context::new(output, &cli.global);
-    match dispatch(&cli.command, &context) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::report(&error, &context.output),
+    dispatch(&cli.command, &context).unwrap_or_else(|error| error::report(&error, &context.output))
+}
+
+/// `diff` ends as `diff` and `kubectl diff` do: 1 is an answer, and a mistake is 2.
+fn compare(args: &diff::Args, context: &Context) -> ExitCode {
+    let outcome = diff::run(args, context).and_then(|report| {
+        context.output.result(&report)?;
+        Ok(report.differs())
+    });
+    match outcome {
+        Ok(differs) => ExitCode::from(u8::from(differs)),
+        Err(error) => {
+            error::report(&error, &context.output);
+            ExitCode::from(2)
+        }
     }
 }
 
@@ -93,9 +106,9 @@ fn environment(command: clap::Command) -> clap::Command {
     })
 }
 
-fn dispatch(command: &Command, context: &Context) -> Result<()> {
+fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
     let output = &context.output;
-    match command {
+    let done = match command {
         Command::Init(args) => output.result(&init::run(args, context)?),
         Command::Train(args) => output.result(&train::run(args, context)?),
         Command::Evaluate(args) => {
@@ -118,6 +131,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
             None => output.result(&deploy::run(args, context)?),
             Some(asked) => output.result(&deploy::dry_run(args, asked, context)?),
         },
+        Command::Diff(args) => return Ok(compare(args, context)),
         Command::Scale(args) => output.result(&scale::run(args, context)?),
         Command::Status(args) => output.result(&status::run(args, context)?),
         Command::Logs(args) => logs::run(args, context),
@@ -134,5 +148,6 @@ fn dispatch(command: &Command, context: &Context) -> Result<()> {
         Command::Completions(args) => output.result(&completions::run(args)?),
         Command::Generate(args) => output.result(&generate::run(args)?),
         Command::Supervise(args) => supervise::run(args),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

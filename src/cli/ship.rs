@@ -60,6 +60,9 @@ pub struct Args {
     /// Processes that answer [default: `deploy.replicas`]
     #[arg(long, env = "EMBERLINE_REPLICAS")]
     pub replicas: Option<usize>,
+    /// Kubernetes: the key file whose keys clients need [default: `deploy.keys`]; EMBERLINE_KEY then holds one of them
+    #[arg(long, value_name = "FILE", env = "EMBERLINE_KEYS")]
+    pub keys: Option<PathBuf>,
     /// Listen beyond this machine, though anyone who reaches the port is answered
     #[arg(long, env = "EMBERLINE_ALLOW_PUBLIC")]
     pub allow_public: bool,
@@ -150,13 +153,15 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
         &deploy::Args {
             project: args.project.clone(),
             place: args.place.clone(),
-            bundle,
-            image,
-            host: None,
-            port: args.port,
-            replicas: args.replicas,
-            allow_public: args.allow_public,
-            allow_ungated: false,
+            wanted: deploy::Wanted {
+                bundle,
+                image,
+                port: args.port,
+                replicas: args.replicas,
+                keys: args.keys.clone(),
+                allow_public: args.allow_public,
+                ..deploy::Wanted::default()
+            },
             timeout: args.timeout,
             dry_run: None,
         },
@@ -201,12 +206,24 @@ fn packaging(args: &Args, context: &Context) -> Result<package::Args> {
         )),
     }
     package::builder(&packaging, &project.config.package)?;
+    if deploy::keys(args.keys.as_deref(), &project, kind)?.is_some() && key().is_none() {
+        return Err(Problem::new(
+            "the service will ask for a key, and the last link of the chain has none to ask it with",
+        )
+        .hint("`export EMBERLINE_KEY=...` gives it one: `emberline keys add` makes and prints them")
+        .into());
+    }
     match kind {
         TargetKind::Local => {}
         TargetKind::Docker => drop(Engine::connect()?),
         TargetKind::Kubernetes => Cluster::connect(&args.place.access(&project))?.check()?,
     }
     Ok(packaging)
+}
+
+/// The key that the service is asked with. Its only way in is the environment: arguments are read by everybody.
+fn key() -> Option<String> {
+    std::env::var("EMBERLINE_KEY").ok().filter(|key| !key.is_empty())
 }
 
 /// Sends a held-out sample of the bundle to the running service.
@@ -218,7 +235,7 @@ fn ask(args: &Args, version: &str, context: &Context) -> Result<Prediction> {
     let project = context.project(&args.project)?;
     let path = format!("/v1/models/{}:predict", manifest.name);
     let body = json!({ "instances": [case.input] }).to_string();
-    let answer = args.place.target(&project)?.ask(&path, &body)?;
+    let answer = args.place.target(&project)?.ask(&path, &body, key().as_deref())?;
     let failed = || "the service's answer is no prediction";
     let answer: Value = serde_json::from_str(&answer).with_context(failed)?;
     let probabilities: Vec<f32> = serde_json::from_value(answer["predictions"][0].clone())

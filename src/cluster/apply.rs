@@ -9,8 +9,8 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::manifest::not_ours;
 use super::{Cluster, FIELD_MANAGER, Object};
-use crate::problem::Problem;
 
 /// Whether an object is really written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,28 +105,25 @@ impl Cluster {
         if found.labels().get(label.0).map(String::as_str) == Some(label.1) {
             return Ok(());
         }
-        let kind = K::kind(&());
-        Err(Problem::new(format!(
-            "there is a {kind} `{}` in namespace `{}` that emberline has not made",
-            found.name_any(),
-            self.namespace()
-        ))
-        .hint("give the project another `name`, or deploy to another --namespace")
-        .into())
+        Err(not_ours(&K::kind(&()), &found.name_any(), self.namespace()).into())
     }
 
-    /// Posts JSON to a Service of the namespace by way of the cluster's interface, and gives the answer's body.
+    /// Posts JSON to a Service of the namespace by way of the cluster's interface, with a key if one is needed, and gives
+    /// the answer's body.
     ///
     /// # Errors
     ///
     /// When nothing behind the Service answers, or the answer is no success.
-    pub fn post(&self, service: &str, port: &str, path: &str, body: &str) -> Result<String> {
+    pub fn post(&self, service: &str, port: &str, path: &str, body: &str, key: Option<&str>) -> Result<String> {
         let namespace = self.namespace();
         let uri = format!("/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{path}");
         let doing = format!("ask Service `{service}`");
-        let request = http::Request::post(uri)
-            .header("content-type", "application/json")
-            .body(body.as_bytes().to_vec())?;
+        let mut request = http::Request::post(uri).header("content-type", "application/json");
+        if let Some(key) = key {
+            // The cluster takes what stands in `authorization` for itself.
+            request = request.header("x-api-key", key);
+        }
+        let request = request.body(body.as_bytes().to_vec())?;
         let client = self.client().clone();
         self.ask(&doing, async move { client.request_text(request).await })
     }

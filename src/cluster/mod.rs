@@ -1,6 +1,7 @@
 //! A Kubernetes cluster: found, asked, and told what is wrong with it. What is put there is in `deploy` and `gateway`.
 
 mod apply;
+mod manifest;
 mod refusal;
 pub mod rollout;
 
@@ -23,6 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::problem::Problem;
 
 pub use apply::{Write, applicable};
+pub use manifest::Manifest;
 pub use refusal::{is_absent, refusal};
 
 /// Who writes what is applied: it owns those fields, and no others.

@@ -35,6 +35,8 @@ pub struct Request {
     pub replicas: usize,
     /// How long a replica may take until it is ready.
     pub timeout: Duration,
+    /// What the key file holds whose keys clients need; nobody needs one without it.
+    pub keys: Option<String>,
 }
 
 /// A place where a service runs.
@@ -92,12 +94,13 @@ pub trait Target {
     /// When nothing is deployed, or something does not end.
     fn delete(&self, events: &dyn Events) -> Result<()>;
 
-    /// Posts JSON to a path of the running service, by the way that its clients take, and gives the answer's body.
+    /// Posts JSON to a path of the running service, by the way that its clients take, with a key if one is needed, and
+    /// gives the answer's body.
     ///
     /// # Errors
     ///
     /// When nothing is deployed, or the answer is no success.
-    fn ask(&self, path: &str, body: &str) -> Result<String>;
+    fn ask(&self, path: &str, body: &str, key: Option<&str>) -> Result<String>;
 
     /// Hands lines of the replicas' logs to `sink`, until it says no (and for ever with `follow`).
     ///
@@ -143,13 +146,17 @@ pub struct LogLine {
 /// How long a service may take for one answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Posts JSON to a URL.
-fn post(url: &str, body: &str) -> Result<String> {
+/// Posts JSON to a URL, with a key if one is needed.
+fn post(url: &str, body: &str, key: Option<&str>) -> Result<String> {
     let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).build();
     let failed = || format!("the service at {url} did not answer");
-    ureq::Agent::new_with_config(config)
+    let mut request = ureq::Agent::new_with_config(config)
         .post(url)
-        .header("content-type", "application/json")
+        .header("content-type", "application/json");
+    if let Some(key) = key {
+        request = request.header("x-api-key", key);
+    }
+    request
         .send(body)
         .with_context(failed)?
         .into_body()

@@ -117,7 +117,10 @@ impl Preprocessing {
             Schema::Image { .. } => {
                 let Scaling { shift, scale, fill } = self.scaling[0];
                 // Almost every image is whole: without a way out for each pixel, several are looked at at once.
-                if raw.iter().fold(true, |whole, value| whole & (0.0..=255.0).contains(value)) {
+                if raw
+                    .iter()
+                    .fold(true, |whole, value| whole & (0.0..=255.0).contains(value))
+                {
                     for (value, out) in raw.iter().zip(out.iter_mut()) {
                         *out = (value - shift) * scale;
                     }

@@ -344,6 +344,11 @@ pub struct DeployConfig {
     pub memory: Memory,
     /// `kubernetes`: share of a processor that each replica is promised, in thousandths.
     pub cpu: Cpu,
+    /// `kubernetes`: who may reach the pods, where the cluster enforces network policies.
+    pub clients: Clients,
+    /// `kubernetes`: file with the digests of the keys that clients need, as `emberline keys add` writes it; relative to
+    /// the project's folder. Nobody needs one without it.
+    pub keys: Option<PathBuf>,
     /// `kubernetes`: namespace; that of the context by default.
     pub namespace: Option<String>,
     /// `kubernetes`: context of the kubeconfig; its current one by default.
@@ -359,8 +364,37 @@ impl Default for DeployConfig {
             replicas: 1,
             memory: Memory::default(),
             cpu: Cpu::default(),
+            clients: Clients::default(),
+            keys: None,
             namespace: None,
             context: None,
+        }
+    }
+}
+
+/// Who may reach the pods of a service. The gateway and Prometheus always may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clients {
+    /// Nobody else.
+    #[default]
+    Gateway,
+    /// Every pod of their namespace.
+    Namespace,
+    /// Every pod of the cluster.
+    Cluster,
+    /// Whoever reaches them, also from beyond the cluster.
+    Everyone,
+}
+
+impl Clients {
+    /// As written in `emberline.yaml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Namespace => "namespace",
+            Self::Cluster => "cluster",
+            Self::Everyone => "everyone",
         }
     }
 }

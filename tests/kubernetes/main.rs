@@ -11,6 +11,7 @@ mod failures;
 mod gateway;
 mod guide;
 mod harness;
+mod objects;
 mod pipeline;
 mod rollout;
 mod service;

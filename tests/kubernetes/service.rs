@@ -124,7 +124,8 @@ impl Service {
 
     /// What of ours is left in the namespace.
     pub fn left(&self) -> Vec<String> {
-        let kinds = "deployments,services,serviceaccounts,configmaps,horizontalpodautoscalers,leases,pods";
+        let kinds = "deployments,services,serviceaccounts,configmaps,secrets,networkpolicies,poddisruptionbudgets,\
+                     horizontalpodautoscalers,leases,pods";
         let objects = self
             .namespace
             .json(&["get", kinds, "--selector", "app.kubernetes.io/managed-by=emberline"]);

@@ -309,9 +309,9 @@ impl Target for Docker {
         self.records.clear(&lock)
     }
 
-    fn ask(&self, path: &str, body: &str) -> Result<String> {
+    fn ask(&self, path: &str, body: &str, key: Option<&str>) -> Result<String> {
         let address = self.status()?.address.ok_or_else(|| self.nothing_deployed())?;
-        post(&format!("{address}{path}"), body)
+        post(&format!("{address}{path}"), body, key)
     }
 
     fn logs(&self, query: &LogQuery, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {

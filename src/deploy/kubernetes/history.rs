@@ -74,6 +74,11 @@ impl<'a> History<'a> {
         self.records.iter().map(|record| record.revision.clone()).collect()
     }
 
+    /// The Deployment of each revision.
+    pub fn deployments(&self) -> impl Iterator<Item = &Deployment> {
+        self.records.iter().map(|record| &record.deployment)
+    }
+
     /// The newest record.
     pub fn newest(&self) -> Option<&Record> {
         self.records.last()

@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use minijinja::context;
-use serde_json::Value;
 
 use crate::bundle::Verdict;
+use crate::cluster::Manifest;
 use crate::deploy::{Autoscale, Request};
 use crate::project::Project;
 use crate::templates;
@@ -52,6 +55,21 @@ impl Names {
     /// Its `HorizontalPodAutoscaler`.
     pub fn autoscaler(&self) -> String {
         format!("{}-autoscaler", self.name)
+    }
+
+    /// Its `PodDisruptionBudget`.
+    pub fn budget(&self) -> String {
+        format!("{}-budget", self.name)
+    }
+
+    /// Its `NetworkPolicy`.
+    pub fn policy(&self) -> String {
+        format!("{}-policy", self.name)
+    }
+
+    /// The Secret with the digests of its clients' keys.
+    pub fn keys(&self) -> String {
+        format!("{}-keys", self.name)
     }
 
     /// The `ConfigMap` of its history.
@@ -99,10 +117,16 @@ pub const VERSION: &str = "app.kubernetes.io/version";
 pub struct Manifests {
     /// The account of the pods.
     pub account: ServiceAccount,
-    /// The pods.
-    pub deployment: Deployment,
+    /// Whose keys their clients need, if any.
+    pub keys: Option<Secret>,
+    /// Who may reach them.
+    pub policy: NetworkPolicy,
+    /// How many of them may be taken away at once.
+    pub budget: PodDisruptionBudget,
     /// Their address.
     pub service: Service,
+    /// The pods.
+    pub deployment: Deployment,
 }
 
 impl Manifests {
@@ -137,26 +161,58 @@ impl Manifests {
             port => request.port,
             memory => config.memory.to_string(),
             cpu => config.cpu.to_string(),
+            clients => config.clients.name(),
+            keys => request.keys.as_deref().map(in_base_64).transpose()?,
         };
+        let keys = request
+            .keys
+            .as_ref()
+            .map(|_| templates::object("keys.yaml", templates::KUBERNETES_KEYS, &values));
         Ok(Self {
             account: templates::object("service-account.yaml", templates::KUBERNETES_SERVICE_ACCOUNT, &values)?,
-            deployment: templates::object("deployment.yaml", templates::KUBERNETES_DEPLOYMENT, &values)?,
+            keys: keys.transpose()?,
+            policy: templates::object("network-policy.yaml", templates::KUBERNETES_NETWORK_POLICY, &values)?,
+            budget: templates::object(
+                "disruption-budget.yaml",
+                templates::KUBERNETES_DISRUPTION_BUDGET,
+                &values,
+            )?,
             service: templates::object("service.yaml", templates::KUBERNETES_SERVICE, &values)?,
+            deployment: templates::object("deployment.yaml", templates::KUBERNETES_DEPLOYMENT, &values)?,
         })
     }
 
-    /// All of them as JSON, in the order of their application.
+    /// What the pods need, or what is about them: all but the Deployment, in the order of their application.
     ///
     /// # Errors
     ///
     /// Never in practice: typed objects can be written.
-    pub fn objects(&self) -> Result<Vec<Value>> {
-        Ok(vec![
-            serde_json::to_value(&self.account)?,
-            serde_json::to_value(&self.service)?,
-            serde_json::to_value(&self.deployment)?,
-        ])
+    pub fn around(&self) -> Result<Vec<Manifest>> {
+        let keys = self.keys.as_ref().map(Manifest::of).transpose()?;
+        let mut all = vec![Manifest::of(&self.account)?];
+        all.extend(keys);
+        all.push(Manifest::of(&self.policy)?);
+        all.push(Manifest::of(&self.budget)?);
+        all.push(Manifest::of(&self.service)?);
+        Ok(all)
     }
+
+    /// All of them, in the order of their application.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: typed objects can be written.
+    pub fn all(&self) -> Result<Vec<Manifest>> {
+        let mut all = self.around()?;
+        all.push(Manifest::of(&self.deployment)?);
+        Ok(all)
+    }
+}
+
+/// A text as a Secret holds it.
+fn in_base_64(text: &str) -> Result<String> {
+    let bytes = serde_json::to_value(ByteString(text.as_bytes().to_vec()))?;
+    Ok(serde_json::from_value(bytes)?)
 }
 
 /// The autoscaler of a service.
@@ -180,11 +236,11 @@ pub fn autoscaler(names: &Names, namespace: &str, autoscale: Autoscale) -> Resul
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::deploy::history::ReleaseSource;
-    use crate::project::Config;
+    use crate::project::{Clients, Config};
 
     pub fn project() -> Project {
         Project {
@@ -211,15 +267,21 @@ mod tests {
             port: 8000,
             replicas: 3,
             timeout: Duration::from_mins(1),
+            keys: None,
         }
+    }
+
+    fn object(manifests: &Manifests, kind: &str) -> Value {
+        let all = manifests.all().expect("objects");
+        let found = all.iter().find(|object| object.kind() == kind);
+        found.expect(kind).value().expect("JSON")
     }
 
     #[test]
     fn the_objects_have_the_names_and_the_security_that_users_expect() {
         let manifests = Manifests::render(&project(), &request("0123456789ab"), Some("models")).expect("rendered");
-        let [account, service, deployment] = &manifests.objects().expect("JSON")[..] else {
-            panic!("three objects");
-        };
+        let object = |kind| object(&manifests, kind);
+        let (account, service, deployment) = (object("ServiceAccount"), object("Service"), object("Deployment"));
         assert_eq!(account["automountServiceAccountToken"], false);
         assert_eq!(service["metadata"]["name"], "digits-service");
         assert_eq!(service["spec"]["ports"][0]["port"], 8000);
@@ -243,10 +305,60 @@ mod tests {
     }
 
     #[test]
+    fn keys_come_from_a_secret_and_nobody_needs_one_without() {
+        let without = Manifests::render(&project(), &request("0123456789ab"), None).expect("rendered");
+        assert!(without.keys.is_none());
+        assert_eq!(
+            object(&without, "Deployment")["spec"]["template"]["spec"].get("volumes"),
+            None
+        );
+        let mut request = request("0123456789ab");
+        request.keys = Some("phone sha256:00\n".into());
+        let with = Manifests::render(&project(), &request, None).expect("rendered");
+        assert_eq!(
+            object(&with, "Secret")["data"]["emberline.keys"],
+            "cGhvbmUgc2hhMjU2OjAwCg=="
+        );
+        let pod = &object(&with, "Deployment")["spec"]["template"]["spec"];
+        assert_eq!(pod["volumes"][0]["secret"]["secretName"], "digits-keys");
+        assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o444);
+        let container = &pod["containers"][0];
+        let path = container["env"][0]["value"].as_str().expect("a path");
+        let folder = container["volumeMounts"][0]["mountPath"].as_str().expect("a folder");
+        assert_eq!(path, format!("{folder}/emberline.keys"));
+    }
+
+    #[test]
+    fn the_policy_lets_in_whom_the_project_names() {
+        let from = |clients| {
+            let mut project = project();
+            project.config.deploy.clients = clients;
+            let manifests = Manifests::render(&project, &request("0123456789ab"), None).expect("rendered");
+            let policy = object(&manifests, "NetworkPolicy");
+            assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+            policy["spec"]["ingress"][0]["from"].clone()
+        };
+        let gateway = from(Clients::Gateway);
+        let gateway = gateway.as_array().expect("a list");
+        assert_eq!(gateway.len(), 2);
+        assert_eq!(
+            gateway[0]["podSelector"]["matchLabels"]["app.kubernetes.io/instance"],
+            "digits"
+        );
+        assert_eq!(
+            gateway[1]["podSelector"]["matchLabels"]["app.kubernetes.io/name"],
+            "prometheus"
+        );
+        assert_eq!(from(Clients::Namespace)[2], json!({ "podSelector": {} }));
+        assert_eq!(from(Clients::Cluster)[2], json!({ "namespaceSelector": {} }));
+        assert_eq!(from(Clients::Everyone), Value::Null);
+    }
+
+    #[test]
     fn a_namespace_that_nobody_names_is_left_to_the_context() {
         let manifests = Manifests::render(&project(), &request("0123456789ab"), None).expect("rendered");
-        for object in manifests.objects().expect("JSON") {
-            assert_eq!(object["metadata"].get("namespace"), None);
+        for object in manifests.all().expect("objects") {
+            assert_eq!(object.value().expect("JSON")["metadata"].get("namespace"), None);
         }
     }
 
@@ -255,7 +367,7 @@ mod tests {
         let mut request = request("0123456789ab");
         request.source.image = Some("x\"\n      hostNetwork: true".into());
         let manifests = Manifests::render(&project(), &request, None).expect("rendered");
-        let pod = &manifests.objects().expect("JSON")[2]["spec"]["template"]["spec"];
+        let pod = &object(&manifests, "Deployment")["spec"]["template"]["spec"];
         assert_eq!(pod.get("hostNetwork"), None);
         assert_eq!(pod["containers"][0]["image"], "x\"\n      hostNetwork: true");
     }

@@ -4,6 +4,7 @@
 //! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
 mod converge;
+mod differences;
 mod former;
 mod history;
 mod lock;
@@ -11,6 +12,7 @@ mod logs;
 mod manifests;
 mod told;
 
+pub use differences::Difference;
 pub use manifests::Manifests;
 
 use std::time::{Duration, Instant};
@@ -18,9 +20,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service as ClusterService, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service as ClusterService, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::converge::Wait;
 use self::former::{Former, former, has_arrived, set_replicas, settle};
@@ -29,7 +33,7 @@ use self::lock::Lock;
 use self::manifests::{MANAGED, Names, autoscaler};
 use self::told::changed;
 use crate::cluster::rollout::Rollout;
-use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write, applicable};
+use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write};
 use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision};
 use crate::deploy::trouble::explained;
 use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target};
@@ -64,18 +68,15 @@ impl Kubernetes {
         })
     }
 
-    /// The objects that a deployment would leave in the cluster, with its defaults; nothing is changed.
+    /// What a deployment would change; nothing is changed.
     ///
     /// # Errors
     ///
-    /// What the cluster says against them.
-    pub fn dry_run(&self, request: &Request) -> Result<Vec<Value>> {
+    /// What the cluster says against it.
+    pub fn differences(&self, request: &Request) -> Result<Vec<Difference>> {
         let wanted = self.render(request)?;
-        Ok(vec![
-            applicable(&self.cluster.apply(&wanted.account, Write::DryRun)?)?,
-            applicable(&self.cluster.apply(&wanted.service, Write::DryRun)?)?,
-            applicable(&self.cluster.apply(&wanted.deployment, Write::DryRun)?)?,
-        ])
+        let history = History::read(&self.cluster, &self.names)?;
+        differences::differences(&self.cluster, &self.names, &wanted, &history)
     }
 
     /// The objects that are wanted. With an autoscaler the number of replicas is none of the Deployment's business.
@@ -163,7 +164,7 @@ impl Kubernetes {
         let reason = Some(trouble.reason.clone());
         match former {
             Former::Nothing => {
-                self.remove_release()?;
+                self.remove_release(history)?;
                 history.end(revision, Outcome::Failed, reason)?;
                 Err(explained(Some(&trouble), DeployError::NotRolledBack))
             }
@@ -200,11 +201,20 @@ impl Kubernetes {
     }
 
     /// Takes a release away that has nothing to go back to.
-    fn remove_release(&self) -> Result<()> {
+    fn remove_release(&self, history: &History) -> Result<()> {
+        // Whoever deploys without keys needs no right to Secrets.
+        let with_keys = history
+            .deployments()
+            .any(|deployment| !differences::secrets(deployment).is_empty());
         self.cluster
             .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
         self.cluster.delete::<Deployment>(&self.names.deployment())?;
         self.cluster.delete::<ClusterService>(&self.names.service())?;
+        self.cluster.delete::<PodDisruptionBudget>(&self.names.budget())?;
+        self.cluster.delete::<NetworkPolicy>(&self.names.policy())?;
+        if with_keys {
+            self.cluster.delete::<Secret>(&self.names.keys())?;
+        }
         self.cluster.delete::<ServiceAccount>(&self.names.account())?;
         Ok(())
     }
@@ -289,7 +299,7 @@ impl Target for Kubernetes {
         let found: Option<Deployment> = self.cluster.get(&self.names.deployment())?;
         self.cluster.check_ours(found.as_ref(), MANAGED)?;
         // All objects are checked before the first one is written.
-        self.dry_run(request)?;
+        self.differences(request)?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline deploy")?;
         let mut history = History::read(&self.cluster, &self.names)?;
         let wanted = self.render(request)?;
@@ -313,15 +323,18 @@ impl Target for Kubernetes {
                 (revision, former)
             }
         };
-        self.cluster.apply(&wanted.account, Write::Real)?;
-        self.cluster.apply(&wanted.service, Write::Real)?;
+        for manifest in wanted.around()? {
+            self.cluster.apply_manifest(&manifest, Write::Real)?;
+        }
         let change = Change {
             revision,
-            deployment: wanted.deployment,
+            deployment: wanted.deployment.clone(),
             former,
             timeout: request.timeout,
         };
-        self.roll(change, &lock, &mut history, events)
+        let service = self.roll(change, &lock, &mut history, events)?;
+        differences::prune(&self.cluster, &self.names, &wanted, &history)?;
+        Ok(service)
     }
 
     fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service> {
@@ -383,6 +396,7 @@ impl Target for Kubernetes {
             None => Some(rollout.desired()),
         };
         set_replicas(&mut deployment, replicas);
+        differences::check_keys(&rollout.deployment, &deployment, found, &revision.source.version)?;
         let former = former(&history, Some(&rollout), replicas.is_none());
         let source: ReleaseSource = revision.source;
         let number = history.begin(source, Some(revision.revision), deployment.clone())?;
@@ -432,7 +446,7 @@ impl Target for Kubernetes {
         self.cluster.check_ours(deployment.as_ref(), MANAGED)?;
         self.cluster.check_ours(history.as_ref(), MANAGED)?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
-        self.remove_release()?;
+        self.remove_release(&History::read(&self.cluster, &self.names)?)?;
         self.cluster.delete::<ConfigMap>(&self.names.history())?;
         let deadline = Instant::now() + END;
         loop {
@@ -455,8 +469,8 @@ impl Target for Kubernetes {
         }
     }
 
-    fn ask(&self, path: &str, body: &str) -> Result<String> {
-        self.cluster.post(&self.names.service(), "http", path, body)
+    fn ask(&self, path: &str, body: &str, key: Option<&str>) -> Result<String> {
+        self.cluster.post(&self.names.service(), "http", path, body, key)
     }
 
     fn logs(&self, query: &LogQuery, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {

@@ -227,9 +227,9 @@ impl Target for Local {
         self.state.records().clear(&lock)
     }
 
-    fn ask(&self, path: &str, body: &str) -> Result<String> {
+    fn ask(&self, path: &str, body: &str, key: Option<&str>) -> Result<String> {
         let address = self.status()?.address.ok_or_else(|| self.nothing_deployed())?;
-        post(&format!("{address}{path}"), body)
+        post(&format!("{address}{path}"), body, key)
     }
 
     fn logs(&self, query: &LogQuery, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
