@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    ci, completions, delete, deploy, diff, evaluate, gateway, generate, history, init, keys, logs, package, predict,
-    rollback, scale, serve, ship, status, supervise, train,
+    ci, completions, delete, deploy, diff, doctor, evaluate, gateway, generate, history, init, keys, logs, package,
+    predict, rollback, scale, serve, ship, status, supervise, train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -89,6 +89,8 @@ pub enum Command {
     Gateway(gateway::Args),
     /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
     Ship(ship::Args),
+    /// Check what the commands need, before any work
+    Doctor(doctor::Args),
     /// Run the chain on a build server
     Ci(ci::Args),
     /// Print what a shell completes the command line with

@@ -15,6 +15,7 @@ mod data_progress;
 mod delete;
 mod deploy;
 mod diff;
+mod doctor;
 mod duration;
 mod evaluate;
 mod gateway;
@@ -120,6 +121,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
             }
         }
         Command::Predict(args) => output.result(&predict::run(args, context)?),
+        Command::Doctor(args) => {
+            let report = doctor::run(args, context)?;
+            output.result(&report)?;
+            report.failure().map_or(Ok(()), Err)
+        }
         Command::Serve(args) => serve::run(args, context),
         Command::Keys(args) => match &args.command {
             keys::Command::Add(args) => output.result(&keys::add(args, context)?),

@@ -3,6 +3,7 @@
 mod apply;
 mod manifest;
 mod refusal;
+mod rights;
 pub mod rollout;
 
 use std::env;
@@ -26,6 +27,7 @@ use crate::problem::Problem;
 pub use apply::{Write, applicable};
 pub use manifest::Manifest;
 pub use refusal::{is_absent, refusal};
+pub use rights::Right;
 
 /// Who writes what is applied: it owns those fields, and no others.
 pub const FIELD_MANAGER: &str = "emberline";

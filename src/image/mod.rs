@@ -21,7 +21,8 @@ pub use assemble::Image;
 pub use docker::{Built, BuiltLayer, push};
 pub use layer::Layer;
 pub use reference::Reference;
-pub use runtime::Runtime;
+pub use registry::may_push;
+pub use runtime::{Runtime, runtime_source};
 pub use store::Written;
 
 use std::collections::BTreeMap;

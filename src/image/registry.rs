@@ -135,6 +135,15 @@ impl From<OciDistributionError> for Refusal {
     }
 }
 
+/// Asks the registry that a reference names whether this user may push there; nothing is sent.
+///
+/// # Errors
+///
+/// As [`Image::push`].
+pub fn may_push(reference: &Reference) -> Result<()> {
+    Way::to(reference)?.go(async |way| way.open().await.map(drop))
+}
+
 impl Image {
     /// Pushes the image to the registry that its reference names, with the credentials of this user. What the registry has
     /// already is not sent again. `progress` is told of each layer.
@@ -143,52 +152,11 @@ impl Image {
     ///
     /// That the reference names no registry, or what the registry has against it.
     pub fn push(&self, progress: &mut dyn FnMut(&str)) -> Result<()> {
-        let host = self.reference.require_registry()?;
-        let credentials = credentials(host)?;
-        let known = credentials.is_some();
-        let authentication = match credentials {
-            None => RegistryAuth::Anonymous,
-            Some(DockerCredential::UsernamePassword(name, password)) => RegistryAuth::Basic(name, password),
-            Some(DockerCredential::IdentityToken(_)) => {
-                return Err(Problem::new(format!(
-                    "what is stored for `{host}` is an identity token, and only a container engine can use one"
-                ))
-                .hint("`--builder docker` pushes by the engine; or log in with an access token as the password")
-                .into());
-            }
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot prepare to talk to the registry")?;
-        runtime
-            .block_on(self.send(host, &authentication, progress))
-            .map_err(|error| Refusal::from(error).problem(&self.reference, host, known).into())
+        Way::to(&self.reference)?.go(async |way| self.send(way, progress).await)
     }
 
-    async fn send(
-        &self,
-        host: &str,
-        authentication: &RegistryAuth,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<(), OciDistributionError> {
-        let client = Client::try_from(ClientConfig {
-            protocol: if is_loopback(host) {
-                ClientProtocol::Http
-            } else {
-                ClientProtocol::Https
-            },
-            connect_timeout: Some(CONNECT),
-            read_timeout: Some(ANSWER),
-            user_agent: concat!("emberline/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })?;
-        let name = self
-            .reference
-            .to_string()
-            .parse()
-            .map_err(|error: oci_client::ParseError| OciDistributionError::GenericError(Some(error.to_string())))?;
-        client.auth(&name, authentication, RegistryOperation::Push).await?;
+    async fn send(&self, way: &Way<'_>, progress: &mut dyn FnMut(&str)) -> Result<(), OciDistributionError> {
+        let (client, name) = way.open().await?;
         let config = ("configuration", digest(&self.config), &self.config[..]);
         let layers = self
             .layers
@@ -210,6 +178,70 @@ impl Image {
             )
             .await?;
         Ok(())
+    }
+}
+
+/// The way to where a reference leads, with this user's credentials.
+struct Way<'a> {
+    reference: &'a Reference,
+    host: &'a str,
+    authentication: RegistryAuth,
+}
+
+impl<'a> Way<'a> {
+    fn to(reference: &'a Reference) -> Result<Self> {
+        let host = reference.require_registry()?;
+        let authentication = match credentials(host)? {
+            None => RegistryAuth::Anonymous,
+            Some(DockerCredential::UsernamePassword(name, password)) => RegistryAuth::Basic(name, password),
+            Some(DockerCredential::IdentityToken(_)) => {
+                return Err(Problem::new(format!(
+                    "what is stored for `{host}` is an identity token, and only a container engine can use one"
+                ))
+                .hint("`--builder docker` pushes by the engine; or log in with an access token as the password")
+                .into());
+            }
+        };
+        Ok(Self {
+            reference,
+            host,
+            authentication,
+        })
+    }
+
+    /// A client that the registry lets push, and the image's name as it takes it.
+    async fn open(&self) -> Result<(Client, oci_client::Reference), OciDistributionError> {
+        let client = Client::try_from(ClientConfig {
+            protocol: if is_loopback(self.host) {
+                ClientProtocol::Http
+            } else {
+                ClientProtocol::Https
+            },
+            connect_timeout: Some(CONNECT),
+            read_timeout: Some(ANSWER),
+            user_agent: concat!("emberline/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        })?;
+        let name = self
+            .reference
+            .to_string()
+            .parse()
+            .map_err(|error: oci_client::ParseError| OciDistributionError::GenericError(Some(error.to_string())))?;
+        client
+            .auth(&name, &self.authentication, RegistryOperation::Push)
+            .await?;
+        Ok((client, name))
+    }
+
+    fn go(&self, errand: impl AsyncFnOnce(&Self) -> Result<(), OciDistributionError>) -> Result<()> {
+        let known = !matches!(self.authentication, RegistryAuth::Anonymous);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot prepare to talk to the registry")?;
+        runtime
+            .block_on(errand(self))
+            .map_err(|error| Refusal::from(error).problem(self.reference, self.host, known).into())
     }
 }
 

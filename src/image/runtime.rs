@@ -118,13 +118,30 @@ fn arguments(triple: &str) -> [&str; 8] {
     ]
 }
 
+/// Where [`Runtime::find`] would get a runtime, in words; nothing is built.
+///
+/// # Errors
+///
+/// When it would get none.
+pub fn runtime_source() -> Result<String> {
+    if Runtime::beside_the_tool().is_some() {
+        return Ok(format!("the static `{NAME}` beside this tool"));
+    }
+    if !is_source(Path::new(SOURCE)) {
+        return Err(no_runtime().into());
+    }
+    Ok(format!("`{NAME}` is built from `{SOURCE}`, for {}", host_triple()?))
+}
+
+fn no_runtime() -> Problem {
+    Problem::new(format!("there is no static `{NAME}` beside this tool")).hint("give the path of one by `--runtime`")
+}
+
 /// Builds the runtime from source and gives its path. When it was built before, cargo sees that in a moment.
 fn build(wanted: Option<Architecture>, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let source = Path::new(SOURCE);
     if !is_source(source) {
-        return Err(Problem::new(format!("there is no static `{NAME}` beside this tool"))
-            .hint("give the path of one by `--runtime`")
-            .into());
+        return Err(no_runtime().into());
     }
     let triple = host_triple()?;
     let (processor, system) = triple.split_once('-').unwrap_or((&triple, ""));

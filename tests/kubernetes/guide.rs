@@ -128,10 +128,21 @@ fn the_rights_that_the_guide_names_are_enough() {
     let kubectl = |arguments: &[&str]| succeeded(service.namespace.kubectl(arguments)).stdout;
     kubectl(&["create", "-f", file.to_str().expect("a path")]);
     kubectl(&["create", "serviceaccount", "pipeline"]);
-    let account = format!("--serviceaccount={namespace}:pipeline");
-    kubectl(&["create", "rolebinding", "pipeline", "--role=emberline", &account]);
     let token = String::from_utf8(kubectl(&["create", "token", "pipeline"])).expect("a token");
     let kubeconfig = service.account("pipeline", token.trim());
+    let rights = || {
+        let mut command = service.command(&["doctor", "-o", "json"]);
+        let report = ran(command.env("KUBECONFIG", &kubeconfig)).json();
+        let mut checks = report["checks"].as_array().expect("checks").iter();
+        let rights = checks.find(|check| check["name"] == "rights").expect("rights");
+        (rights["verdict"].clone(), rights["message"].to_string())
+    };
+    let (verdict, message) = rights();
+    assert_eq!(verdict, "failed");
+    assert!(message.contains("`patch deployments/scale`"), "{message}");
+    let account = format!("--serviceaccount={namespace}:pipeline");
+    kubectl(&["create", "rolebinding", "pipeline", "--role=emberline", &account]);
+    assert_eq!(rights().0, "ok");
 
     let (first, second) = (service.bundle(), service.bundle());
     let run = |arguments: &[&str]| {

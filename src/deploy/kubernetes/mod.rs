@@ -10,10 +10,12 @@ mod history;
 mod lock;
 mod logs;
 mod manifests;
+mod rights;
 mod told;
 
 pub use differences::Difference;
 pub use manifests::Manifests;
+pub use rights::rights;
 
 use std::time::{Duration, Instant};
 

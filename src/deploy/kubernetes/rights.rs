@@ -1,0 +1,75 @@
+//! What an account needs to be allowed in its namespace. The Role in docs/guide/deploying.md says the same, and a test
+//! holds the two together.
+
+use crate::cluster::Right;
+
+/// Group, kind, and what is done to it.
+const NEEDED: [(&str, &str, &[&str]); 12] = [
+    ("", "serviceaccounts", &["get", "create", "patch", "delete"]),
+    ("", "services", &["get", "create", "patch", "delete"]),
+    ("", "configmaps", &["get", "create", "patch", "delete"]),
+    ("apps", "deployments", &["get", "create", "patch", "delete"]),
+    ("apps", "deployments/scale", &["patch"]),
+    ("apps", "replicasets", &["list"]),
+    (
+        "policy",
+        "poddisruptionbudgets",
+        &["get", "list", "create", "patch", "delete"],
+    ),
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        &["get", "list", "create", "patch", "delete"],
+    ),
+    (
+        "autoscaling",
+        "horizontalpodautoscalers",
+        &["get", "create", "patch", "delete"],
+    ),
+    ("coordination.k8s.io", "leases", &["get", "create", "update", "delete"]),
+    ("", "pods", &["list"]),
+    ("", "pods/log", &["get"]),
+];
+/// What `ship` needs besides, for its last question.
+const ASKING: (&str, &str, &[&str]) = ("", "services/proxy", &["create"]);
+/// And a service whose clients need keys.
+const KEYS: (&str, &str, &[&str]) = ("", "secrets", &["get", "create", "patch", "delete"]);
+
+/// The rights that every command about a service needs, together, `ship` among them; and those for `keys`.
+pub fn rights(keys: bool) -> impl Iterator<Item = Right> {
+    let kinds = NEEDED.into_iter().chain([ASKING]).chain(keys.then_some(KEYS));
+    kinds.flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| Right { group, resource, verb }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use k8s_openapi::api::rbac::v1::Role;
+
+    use super::*;
+
+    #[test]
+    fn the_guide_names_the_same_rights() {
+        let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/deploying.md");
+        let guide = std::fs::read_to_string(guide).expect("the guide");
+        let (_, role) = guide.split_once("```yaml\napiVersion: rbac").expect("a role");
+        let (role, _) = role.split_once("```").expect("its end");
+        let role: Role = serde_saphyr::from_str(&format!("apiVersion: rbac{role}")).expect("a role");
+        let mut named = BTreeSet::new();
+        for rule in role.rules.unwrap_or_default() {
+            for group in rule.api_groups.iter().flatten() {
+                for resource in rule.resources.iter().flatten() {
+                    named.extend(
+                        rule.verbs
+                            .iter()
+                            .map(|verb| (group.clone(), resource.clone(), verb.clone())),
+                    );
+                }
+            }
+        }
+        let owned = |right: Right| (right.group.to_owned(), right.resource.to_owned(), right.verb.to_owned());
+        assert_eq!(named, rights(true).map(owned).collect());
+    }
+}
