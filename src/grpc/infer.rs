@@ -56,7 +56,7 @@ pub async fn infer(
         response.outputs.push(OutputTensor {
             name: output.name().to_owned(),
             datatype: output.datatype().to_owned(),
-            shape: output.shape(&answers).into_iter().map(|size| size as i64).collect(),
+            shape: output.shape(&answers).into_iter().map(|size| (size as u64).cast_signed()).collect(),
             contents,
         });
     }
@@ -199,6 +199,7 @@ mod tests {
     use super::*;
     use crate::preprocess::Schema;
 
+    #[allow(clippy::unnecessary_wraps)] // as a message holds them
     fn contents(fill: impl FnOnce(&mut TensorContents)) -> Option<TensorContents> {
         let mut contents = TensorContents::default();
         fill(&mut contents);

@@ -216,7 +216,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::tensor::inputs;
-    use super::*;
     use crate::preprocess::{Column, ColumnKind, Schema};
 
     fn image() -> Schema {

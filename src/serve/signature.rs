@@ -37,7 +37,7 @@ pub fn inputs(schema: &Schema) -> Vec<TensorMetadata> {
             width,
             channels,
         } => {
-            let [height, width, channels] = [height, width, channels].map(|size| *size as i64);
+            let [height, width, channels] = [height, width, channels].map(|size| (*size as u64).cast_signed());
             vec![metadata(IMAGE, "FP32", vec![-1, height, width, channels])]
         }
         Schema::Table { columns } => columns
@@ -56,7 +56,7 @@ pub fn outputs(classes: usize) -> Vec<TensorMetadata> {
         name: output.name().to_owned(),
         datatype: output.datatype(),
         shape: match output {
-            Output::Probabilities => vec![-1, classes as i64],
+            Output::Probabilities => vec![-1, (classes as u64).cast_signed()],
             Output::Label => vec![-1],
         },
     };
