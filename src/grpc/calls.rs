@@ -22,9 +22,7 @@ use super::messages::{
     Truth,
 };
 use super::status::{deadline, status};
-use crate::serve::second_port::{
-    Front, Outcome, Protocol, REQUEST_ID, Refusal, SERVER, Service, Worker, read,
-};
+use crate::serve::second_port::{Front, Outcome, Protocol, REQUEST_ID, Refusal, SERVER, Service, Worker, read};
 use crate::serve::signature;
 
 /// What a body may be: a message in the form that every client of gRPC sends.

@@ -164,8 +164,8 @@ pub struct TensorContents {
     pub floats: Vec<f32>,
     #[prost(double, repeated, tag = "7")]
     pub doubles: Vec<f64>,
-    #[prost(bytes = "bytes", repeated, tag = "8")]
-    pub texts: Vec<Bytes>,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub texts: Vec<Vec<u8>>,
 }
 
 /// Whose health is asked after.
@@ -265,7 +265,7 @@ mod tests {
             uint64s: vec![1 << 63],
             floats: vec![1.5],
             doubles: vec![-0.25],
-            texts: vec![Bytes::from_static(b"rome")],
+            texts: vec![b"rome".to_vec()],
         };
         assert_eq!(contents, Some(expected));
     }
@@ -282,7 +282,7 @@ mod tests {
                 datatype: "BYTES".into(),
                 shape: vec![1],
                 contents: Some(TensorContents {
-                    texts: vec![Bytes::from_static(b"7")],
+                    texts: vec![b"7".to_vec()],
                     ..TensorContents::default()
                 }),
             }],
