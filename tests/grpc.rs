@@ -4,6 +4,7 @@
 mod fixture;
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use fixture::http::{Connection, get, post};
 use fixture::process::{run, start, start_with_grpc};
@@ -12,6 +13,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -272,6 +274,22 @@ fn each_port_speaks_its_own_protocol() {
         "others are served still"
     );
     assert_eq!(get(server.address, "/readyz").status, 200);
+}
+
+#[test]
+fn a_client_that_says_nothing_is_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundle = fixture::digits_bundle(folder.path());
+    let (mut server, grpc) = start_with_grpc(&bundle, &["--idle-grace", "0", "--grace", "50"]);
+    let silent = std::net::TcpStream::connect(grpc).expect("connected");
+    let idle = Client::open(grpc);
+    assert_eq!(idle.call(LIVE, &[], framed(b"")).code, Some(0));
+    let told = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(30), "{:?}", told.elapsed());
+    server.says("all connections are closed");
+    drop((silent, idle));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -17,6 +18,8 @@ use crate::serve::second_port::{Connection, Limits, Timed, Turn};
 const CALLS: u32 = 128;
 /// Bytes of a call's headers.
 const HEADERS: u32 = 16 << 10;
+/// How long a client may take to go that was told to, when its calls are answered.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it is closed, or told to close and its calls are answered. One that has had no call for a
 /// while is closed as well, by telling the client first, so that no call is on its way then (GOAWAY).
@@ -57,12 +60,12 @@ pub async fn serve(connection: Connection) {
         }
     }
     connection.as_mut().graceful_shutdown();
-    // What is left is the client's to take in. One that does not is not waited for, once its calls are answered.
+    // What is left is the client's to take in, and to say that it has heard. One that has gone says nothing.
     loop {
         let seen = calls.begun();
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = sleep(limits.stall) => if calls.none_since(seen) { return },
+            () = sleep(LAST) => if calls.none_since(seen) { return },
         }
     }
 }

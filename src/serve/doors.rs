@@ -109,3 +109,21 @@ impl Doors {
 fn told(address: io::Result<SocketAddr>) -> Result<SocketAddr> {
     address.context("cannot tell the address of the socket")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_port_without_a_protocol_is_refused() {
+        let settings = Settings {
+            port: 0,
+            grpc_port: Some(0),
+            ..Settings::default()
+        };
+        let error = Doors::bind(&settings, None).await.expect_err("refused");
+        assert!(error.to_string().contains("this build has no gRPC"), "{error}");
+        let hint = error.downcast_ref::<Problem>().and_then(Problem::hint_text);
+        assert!(hint.is_some_and(|hint| hint.contains("feature `grpc`")), "{hint:?}");
+    }
+}

@@ -1,5 +1,5 @@
-//! The server and the clients that others wrote: Triton's and `KServe`'s for Python, curl, and schemathesis, which asks
-//! whatever the server's own description allows and forbids.
+//! The server and the clients that others wrote: Triton's and `KServe`'s for Python, over HTTP and (`grpc`) over gRPC,
+//! curl, and schemathesis, which asks whatever the server's own description allows and forbids.
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
