@@ -10,6 +10,7 @@
 //! - [`bundle`]: the versioned directory that a trained model lives in.
 //! - [`predict`]: a bundle that answers.
 //! - [`serve`]: the same over HTTP.
+//! - `grpc` (in the feature of that name): the same over gRPC, on a second port.
 //!
 //! That much is the runtime, `emberline-server`. The `cli` feature adds what the tool needs:
 //!
@@ -27,6 +28,8 @@
 pub mod bundle;
 pub mod clock;
 pub mod files;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod model;
 pub mod predict;
 pub mod preprocess;
@@ -57,6 +60,18 @@ pub mod project;
 pub mod templates;
 #[cfg(feature = "cli")]
 pub mod train;
+
+/// What this build speaks on a second port of the server. It stands here because features are asked for nowhere else.
+pub mod second_port {
+    use crate::serve::second_port::SecondPort;
+
+    /// The Open Inference Protocol over gRPC; none in a build without the feature `grpc`.
+    #[cfg(feature = "grpc")]
+    pub const GRPC: Option<&'static dyn SecondPort> = Some(&crate::grpc::Grpc);
+    /// The Open Inference Protocol over gRPC; none in a build without the feature `grpc`.
+    #[cfg(not(feature = "grpc"))]
+    pub const GRPC: Option<&'static dyn SecondPort> = None;
+}
 
 /// Devices that this build can train on. It stands here because features are asked for nowhere else.
 #[cfg(feature = "cli")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -17,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
         "serve",
         &["problem", "files", "clock", "preprocess", "bundle", "predict"],
     ),
+    ("grpc", &["preprocess", "serve"]),
     // The command-line tool.
     ("project", &["problem", "preprocess", "model", "bundle"]),
     ("data", &["problem", "files", "preprocess", "predict", "project"]),
@@ -67,6 +68,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "bundle",
             "predict",
             "serve",
+            "second_port",
             "project",
             "data",
             "train",

@@ -12,15 +12,17 @@ use fixture::process::clean;
 fn every_command_does_what_the_guide_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let guide = fs::read_to_string(root.join("docs/guide/serving.md")).expect("the guide");
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port();
-    // Lines that are indented by four spaces are commands, and nobody's port 5000 is ours. What is still served when a
+    // Both are held while they are chosen, so that they differ.
+    let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let [port, grpc] = sockets.map(|socket| socket.local_addr().expect("an address").port());
+    // Lines that are indented by four spaces are commands, and nobody's ports 5000 and 5001 are ours. What is still served when a
     // command has failed ends with the shell.
     let commands = guide.lines().filter_map(|line| line.strip_prefix("    "));
     let script: Vec<String> = std::iter::once("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT".to_owned())
-        .chain(commands.map(|command| command.replace("localhost:5000", &format!("localhost:{port}"))))
+        .chain(commands.map(|command| {
+            let command = command.replace("localhost:5000", &format!("localhost:{port}"));
+            command.replace("5001", &grpc.to_string())
+        }))
         .collect();
     let folder = tempfile::tempdir().expect("a folder");
     let bin = Path::new(env!("CARGO_BIN_EXE_emberline")).parent().expect("a folder");
@@ -50,6 +52,7 @@ fn every_command_does_what_the_guide_says() {
         ("the playground", "<!doctype html>"),
         ("the explanation", "\"7\"\n"),
         ("drift", "emberline_drift_window_samples"),
+        ("gRPC's health", " 00 00 00 00 02 08 01\n"),
         ("the refusal of a request without a key", r#"{"error":""#),
         ("the cache", "emberline_cache_hit_ratio 0.5\n"),
         ("the log", r#""request_id":"order-7""#),

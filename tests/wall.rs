@@ -23,7 +23,10 @@ const OUTSIDE: [&str; 13] = [
 ];
 
 /// Crates that the runtime may have. Raise it deliberately: every one more is one more to patch.
-const MOST_CRATES: usize = 200;
+const MOST_CRATES: usize = 222;
+
+/// Crates that the feature `grpc` brings.
+const GRPC: [&str; 4] = ["h2", "prost", "tonic", "tonic-prost"];
 
 fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
@@ -36,19 +39,20 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// The crates that a server links which is built with these flags.
+fn linked(flags: &[&str]) -> BTreeSet<String> {
+    let tree = ["tree", "--no-default-features"];
+    let form = ["--edges", "normal", "--prefix", "none", "--no-dedupe"];
+    let text = cargo(&[&tree, flags, &form].concat());
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let crates: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert!(crates.contains("hyper"), "cargo tree printed no tree:\n{text}");
+    crates
+}
+
 #[test]
 fn the_runtime_stays_small() {
-    let text = cargo(&[
-        "tree",
-        "--no-default-features",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-        "--no-dedupe",
-    ]);
-    let crates: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(crates.contains("hyper"), "cargo tree printed no tree:\n{text}");
+    let crates = linked(&["--features", "grpc"]);
     for outside in OUTSIDE {
         let found: Vec<_> = crates
             .iter()
@@ -61,6 +65,14 @@ fn the_runtime_stays_small() {
         "the runtime links {} crates, and {MOST_CRATES} are allowed",
         crates.len()
     );
+}
+
+#[test]
+fn without_the_feature_nothing_of_grpc_is_linked() {
+    let (with, without) = (linked(&["--features", "grpc"]), linked(&[]));
+    for name in GRPC {
+        assert!(with.contains(name) && !without.contains(name), "{name}");
+    }
 }
 
 /// Otherwise `cargo build` and `cargo test` each compile all of burn: docs/decisions/0006.

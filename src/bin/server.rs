@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use emberline::problem::Problem;
+use emberline::second_port;
 use emberline::serve::{self, Request, health};
 
 #[global_allocator]
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
-        Ok(Request::Serve(bundle, settings)) => match serve::run(&bundle, &settings, &say) {
+        Ok(Request::Serve(bundle, settings)) => match serve::run(&bundle, &settings, second_port::GRPC, &say) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
         },

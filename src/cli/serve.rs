@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::Context;
 use crate::bundle::Store;
+use crate::second_port;
 use crate::serve::cache::Size;
 use crate::serve::settings::seconds;
 use crate::serve::{self, Settings};
@@ -30,6 +31,9 @@ pub struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 5000, env = "EMBERLINE_PORT")]
     port: u16,
+    /// Speak gRPC as well, on this port; 0 takes a free one
+    #[arg(long, value_name = "PORT", env = "EMBERLINE_GRPC_PORT")]
+    grpc_port: Option<u16>,
     /// Listen beyond this machine, though without --keys anyone who reaches the port is answered
     #[arg(long, env = "EMBERLINE_ALLOW_PUBLIC")]
     allow_public: bool,
@@ -93,6 +97,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let settings = Settings {
         host: args.host.clone(),
         port: args.port,
+        grpc_port: args.grpc_port,
         allow_public: args.allow_public,
         keys: args.keys.clone(),
         tls_cert: args.tls_cert.clone(),
@@ -109,7 +114,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         threads: args.threads,
         max_batch: args.max_batch,
     };
-    serve::run(&path, &settings, &|line| context.output.note(line))
+    serve::run(&path, &settings, second_port::GRPC, &|line| context.output.note(line))
 }
 
 #[cfg(test)]

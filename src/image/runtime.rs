@@ -17,6 +17,8 @@ use crate::project::Architecture;
 const NAME: &str = "emberline-server";
 /// The cargo profile that it is built with.
 const PROFILE: &str = "runtime";
+/// What it has beside what every server has.
+const FEATURES: &str = "grpc";
 /// Where the source of this tool was when it was built.
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 /// Lines of a failed build that its error repeats.
@@ -105,12 +107,14 @@ fn recipe(triple: &str) -> String {
 /// Links the C library into the executable.
 const STATIC: &str = "-C target-feature=+crt-static";
 
-fn arguments(triple: &str) -> [&str; 8] {
+fn arguments(triple: &str) -> [&str; 10] {
     [
         "build",
         "--profile",
         PROFILE,
         "--no-default-features",
+        "--features",
+        FEATURES,
         "--bin",
         NAME,
         "--target",

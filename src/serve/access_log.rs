@@ -40,7 +40,7 @@ pub struct Entry<'a> {
     pub method: &'a str,
     /// Without its query.
     pub path: &'a str,
-    /// As in the metrics: `plain`, `v1`, `v2`, `other`.
+    /// As in the metrics: `plain`, `v1`, `v2`, `grpc`, `explain`, `other`.
     pub protocol: &'a str,
     /// Status of the answer.
     pub status: u16,

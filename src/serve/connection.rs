@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 over a stream, in TLS or not, until the client or the server is done with it.
+//! One connection, in TLS or not: HTTP/1.1 until the client or the server is done with it, or what a second port speaks.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -12,27 +12,58 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::doors::Speaks;
 use super::front::Front;
 use super::router;
+use super::second_port::{Connection, Stream};
 use super::timed::{Limits, Timed, Turn};
 use super::tls;
 use super::worker::Worker;
 
-/// Serves a stream until it is closed, or `close` is true and its request is answered.
-pub async fn serve(stream: TcpStream, worker: Arc<Worker>, front: Arc<Front>, mut close: watch::Receiver<bool>) {
+/// Serves a stream until it is closed, or `close` is true and its requests are answered.
+pub async fn serve(
+    stream: TcpStream,
+    speaks: Speaks,
+    worker: Arc<Worker>,
+    front: Arc<Front>,
+    mut close: watch::Receiver<bool>,
+) {
     // Answers are small and written at once: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let client = if front.logs() { stream.peer_addr().ok() } else { None };
     let Some(tls) = front.tls() else {
-        return http(stream, client, worker, front, close).await;
+        return speak(stream, speaks, client, worker, front, close).await;
     };
     let encrypted = tokio::select! {
-        encrypted = tls::accept(tls, stream) => encrypted,
+        encrypted = tls::accept(tls, speaks.inside(), stream) => encrypted,
         _ = close.wait_for(|close| *close) => None,
     };
     if let Some(stream) = encrypted {
-        http(stream, client, worker, front, close).await;
+        speak(stream, speaks, client, worker, front, close).await;
     }
+}
+
+async fn speak<S: Stream + 'static>(
+    stream: S,
+    speaks: Speaks,
+    client: Option<SocketAddr>,
+    worker: Arc<Worker>,
+    front: Arc<Front>,
+    close: watch::Receiver<bool>,
+) {
+    let port = match speaks {
+        Speaks::Http => return http(stream, client, worker, front, close).await,
+        Speaks::Other(port) => port,
+    };
+    let stream = Box::new(stream);
+    port.serve(Connection {
+        stream,
+        client,
+        worker,
+        front,
+        close,
+    })
+    .await;
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Unpin>(

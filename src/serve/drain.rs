@@ -17,8 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::doors::Doors;
 use super::event_loop::Loops;
-use super::listener::Listener;
 use super::service::{Phase, Service};
 use super::settings::Settings;
 
@@ -69,28 +69,28 @@ impl Stop {
 }
 
 /// Finishes what is in flight; gives the connections that were open still when the time was over.
-pub async fn drain(listener: Listener, loops: &Loops, service: &Service, settings: &Settings, mut stop: Stop) -> usize {
+pub async fn drain(doors: Doors, loops: &Loops, service: &Service, settings: &Settings, mut stop: Stop) -> usize {
     tokio::select! {
-        () = finish(listener, loops, service, settings) => {}
+        () = finish(doors, loops, service, settings) => {}
         _ = stop.interrupt.recv() => {}
     }
     loops.count()
 }
 
-async fn finish(listener: Listener, loops: &Loops, service: &Service, settings: &Settings) {
+async fn finish(doors: Doors, loops: &Loops, service: &Service, settings: &Settings) {
     if !settings.drain.is_zero() {
         service.enter(Phase::Draining);
         let end = Instant::now() + settings.drain;
         loop {
             tokio::select! {
-                stream = listener.accept() => loops.serve(stream),
+                stream = doors.accept() => loops.serve(stream),
                 () = sleep_until(end) => break,
             }
         }
     }
-    // First the socket, then the phase: a client that is told to close its connection opens another one at once, and is
+    // First the sockets, then the phase: a client that is told to close its connection opens another one at once, and is
     // better refused by the kernel than let in by a socket that goes away.
-    for stream in listener.close() {
+    for stream in doors.close() {
         loops.serve(stream);
     }
     service.enter(Phase::Draining);

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::connection;
+use super::doors::Speaks;
 use super::front::Front;
 use super::worker::{Task, Worker, Workers};
 
@@ -25,7 +26,7 @@ pub struct Loops {
 
 #[derive(Debug)]
 struct Loop {
-    streams: mpsc::UnboundedSender<std::net::TcpStream>,
+    streams: mpsc::UnboundedSender<(std::net::TcpStream, Speaks)>,
     open: Arc<AtomicUsize>,
 }
 
@@ -46,12 +47,12 @@ impl Loops {
     }
 
     /// Gives a stream to the loop that has the fewest.
-    pub fn serve(&self, stream: TcpStream) {
+    pub fn serve(&self, (stream, speaks): (TcpStream, Speaks)) {
         let open = |one: &&Loop| one.open.load(Ordering::Relaxed);
         if let (Some(least), Ok(stream)) = (self.loops.iter().min_by_key(open), stream.into_std()) {
             least.open.fetch_add(1, Ordering::Relaxed);
             // A loop ends with the process only.
-            let _ = least.streams.send(stream);
+            let _ = least.streams.send((stream, speaks));
         }
     }
 
@@ -83,7 +84,7 @@ impl Loop {
         front: Arc<Front>,
         close: watch::Sender<bool>,
     ) -> Result<Self> {
-        let (streams, mut handed) = mpsc::unbounded_channel::<std::net::TcpStream>();
+        let (streams, mut handed) = mpsc::unbounded_channel::<(std::net::TcpStream, Speaks)>();
         let open = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&open);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,13 +99,13 @@ impl Loop {
                         tokio::spawn(task);
                     }
                     let worker = Arc::new(worker);
-                    while let Some(stream) = handed.recv().await {
+                    while let Some((stream, speaks)) = handed.recv().await {
                         let close = close.subscribe();
                         let (worker, front) = (Arc::clone(&worker), Arc::clone(&front));
                         let open = Open(Arc::clone(&counted));
                         tokio::spawn(async move {
                             if let Ok(stream) = TcpStream::from_std(stream) {
-                                connection::serve(stream, worker, front, close).await;
+                                connection::serve(stream, speaks, worker, front, close).await;
                             }
                             drop(open);
                         });

@@ -22,15 +22,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address of the settings.
+    /// Binds the host of the settings at `port`, which was given by the flag `--{flag}`.
     ///
     /// # Errors
     ///
     /// When the address is reachable from other machines and that was not asked for, when the port is taken, or as the
     /// system says.
-    pub async fn bind(settings: &Settings) -> Result<Self> {
-        let Settings { host, port, .. } = settings;
-        let addresses: Vec<SocketAddr> = lookup_host((host.as_str(), *port))
+    pub async fn bind(settings: &Settings, flag: &str, port: u16) -> Result<Self> {
+        let host = &settings.host;
+        let addresses: Vec<SocketAddr> = lookup_host((host.as_str(), port))
             .await
             .with_context(|| format!("cannot find host `{host}`"))?
             .collect();
@@ -51,7 +51,7 @@ impl Listener {
                 "port {port} of `{host}` is taken by another process"
             ))
             .hint(format!(
-                "give another with `--port N` (0 takes a free one); `ss -ltnp sport = :{port}` or `lsof -i :{port}` \
+                "give another with `--{flag} N` (0 takes a free one); `ss -ltnp sport = :{port}` or `lsof -i :{port}` \
                          tells who has it"
             ))
             .into()),

@@ -261,6 +261,8 @@ pub enum Protocol {
     V1,
     /// Predictions by the Open Inference Protocol.
     V2,
+    /// The same over gRPC.
+    Grpc,
     /// What a prediction rests on.
     Explain,
     /// Everything that is no prediction: health, metadata, metrics.
@@ -268,7 +270,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const ALL: [Self; 5] = [Self::Plain, Self::V1, Self::V2, Self::Explain, Self::Other];
+    const ALL: [Self; 6] = [Self::Plain, Self::V1, Self::V2, Self::Grpc, Self::Explain, Self::Other];
 
     /// The methods that its endpoints take, as the header `Allow` lists them.
     pub fn methods(self) -> &'static str {
@@ -284,6 +286,7 @@ impl Protocol {
             Self::Plain => "plain",
             Self::V1 => "v1",
             Self::V2 => "v2",
+            Self::Grpc => "grpc",
             Self::Explain => "explain",
             Self::Other => "other",
         }

@@ -2,7 +2,8 @@
 //!
 //! It serves one model behind a bounded queue. The main thread accepts connections and hears when to go; the event loops
 //! (`event_loop`), one for each core, serve them. Each protocol is a file (`plain`, `v1`, `v2`) that turns its requests
-//! into inputs for `worker` and the answers back. It knows nothing of clap, of projects and of deployments: how it is told
+//! into inputs for `worker` and the answers back; one that needs a port of its own is brought by who starts the server
+//! ([`second_port`]). It knows nothing of clap, of projects and of deployments: how it is told
 //! to run is [`Settings`], and what it has to say to a person goes through the caller's `log`.
 
 mod access_log;
@@ -10,6 +11,7 @@ mod batcher;
 pub mod cache;
 mod connection;
 mod datatype;
+mod doors;
 mod drain;
 mod drift;
 mod event_loop;
@@ -20,6 +22,7 @@ pub mod health;
 mod image;
 mod index;
 mod inherit;
+mod json_tensor;
 pub mod keys;
 mod listener;
 pub mod metrics;
@@ -32,9 +35,11 @@ mod refusal;
 mod reload;
 mod request_id;
 mod router;
+pub mod second_port;
 mod service;
 pub mod settings;
-mod tensor;
+pub mod signature;
+pub mod tensor;
 mod timed;
 mod tls;
 mod v1;
@@ -48,41 +53,53 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use doors::Doors;
 use drain::Stop;
 use event_loop::Loops;
 use front::Front;
 use inherit::Control;
-use listener::Listener;
+use second_port::SecondPort;
 use service::Service;
 
-/// Serves a bundle until it is told to go. `log` gets a line when the server is ready
-/// (`listening on http://127.0.0.1:5000`), when it is told to go, and when it has gone.
+/// Serves a bundle until it is told to go. `second` is what is spoken on the second port, where one is asked for. `log`
+/// gets a line for each port when the server is ready (`listening on http://127.0.0.1:5000`, the last of them), when it is
+/// told to go, and when it has gone.
 ///
 /// # Errors
 ///
 /// Why the bundle cannot be served, or the address not be listened on.
-pub fn run(bundle: &Path, settings: &Settings, log: &dyn Fn(&str)) -> Result<()> {
+pub fn run(
+    bundle: &Path,
+    settings: &Settings,
+    second: Option<&'static dyn SecondPort>,
+    log: &dyn Fn(&str),
+) -> Result<()> {
     settings.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;
-    let outcome = runtime.block_on(live(bundle, settings, log));
+    let outcome = runtime.block_on(live(bundle, settings, second, log));
     // A client that did not finish in time is not waited for again.
     runtime.shutdown_background();
     outcome
 }
 
-async fn live(bundle: &Path, settings: &Settings, log: &dyn Fn(&str)) -> Result<()> {
+async fn live(
+    bundle: &Path,
+    settings: &Settings,
+    second: Option<&'static dyn SecondPort>,
+    log: &dyn Fn(&str),
+) -> Result<()> {
     let stop = Stop::watch()?;
     if !settings.inherit {
-        let listener = Listener::bind(settings).await?;
+        let doors = Doors::bind(settings, second).await?;
         let mut control = None;
-        return serve(bundle, settings, listener, &mut control, stop, log).await;
+        return serve(bundle, settings, doors, &mut control, stop, log).await;
     }
     let (listener, control) = inherit::take()?;
     let mut control = Some(control);
-    let outcome = serve(bundle, settings, listener, &mut control, stop, log).await;
+    let outcome = serve(bundle, settings, Doors::shared(listener), &mut control, stop, log).await;
     if let (Err(error), Some(control)) = (&outcome, control) {
         control.failed(error).await;
     }
@@ -93,14 +110,14 @@ async fn live(bundle: &Path, settings: &Settings, log: &dyn Fn(&str)) -> Result<
 async fn serve(
     bundle: &Path,
     settings: &Settings,
-    listener: Listener,
+    doors: Doors,
     control: &mut Option<Control>,
     stop: Stop,
     log: &dyn Fn(&str),
 ) -> Result<()> {
     let front = Arc::new(Front::open(settings)?);
     let outcome = tokio::select! {
-        outcome = serve_behind(&front, bundle, settings, listener, control, stop, log) => outcome,
+        outcome = serve_behind(&front, bundle, settings, doors, control, stop, log) => outcome,
         never = front.watch(log) => match never {},
     };
     front.end();
@@ -113,12 +130,12 @@ async fn serve_behind(
     front: &Arc<Front>,
     bundle: &Path,
     settings: &Settings,
-    listener: Listener,
+    doors: Doors,
     control: &mut Option<Control>,
     mut stop: Stop,
     log: &dyn Fn(&str),
 ) -> Result<()> {
-    let address = listener.address().context("cannot tell the address of the socket")?;
+    let (address, second) = (doors.address()?, doors.second()?);
     if let Some(warning) = front.warning(address) {
         log(&format!("warning: {warning}"));
     }
@@ -129,15 +146,18 @@ async fn serve_behind(
     if let Some(control) = control.take() {
         stop.watch_supervisor(control.ready(Arc::clone(&service)).await);
     }
+    if let Some((address, name)) = second {
+        log(&format!("{name} on {}://{address}", front.scheme()));
+    }
     log(&format!("listening on {}://{address}", front.scheme()));
     let reason = loop {
         tokio::select! {
-            stream = listener.accept() => loops.serve(stream),
+            stream = doors.accept() => loops.serve(stream),
             reason = stop.told() => break reason,
         }
     };
     log(&format!("{reason}: finishing what is in flight"));
-    match drain::drain(listener, &loops, &service, settings, stop).await {
+    match drain::drain(doors, &loops, &service, settings, stop).await {
         0 => log("all connections are closed"),
         open => log(&format!("{open} connections were open still when the time was over")),
     }

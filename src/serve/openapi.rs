@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value, json};
 use super::index::{ENDPOINTS, Endpoint, fill};
 use super::refusal::{self, Response};
 use super::service::Service;
-use super::tensor::{IMAGE, ROWS};
+use super::signature::{IMAGE, ROWS};
 use crate::bundle::Manifest;
 use crate::preprocess::{Column, ColumnKind, Scaling, Schema};
 

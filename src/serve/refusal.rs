@@ -13,7 +13,8 @@ use super::batcher::BatchError;
 pub type Response = hyper::Response<Full<Bytes>>;
 
 /// Why a request is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct Refusal {
     status: StatusCode,
     message: String,
@@ -31,6 +32,16 @@ impl Refusal {
     /// 400: the request is wrong.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// HTTP's status for it.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The reason, for people.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// The same refusal, with the place that it is about in front.

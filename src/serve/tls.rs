@@ -1,5 +1,5 @@
-//! TLS: a certificate and its key from two PEM files, TLS 1.2 and 1.3, HTTP/1.1 inside. When the files are read again is
-//! in [`super::reload`]; connections that are open keep the certificate that they began with.
+//! TLS: a certificate and its key from two PEM files, TLS 1.2 and 1.3. When the files are read again is in
+//! [`super::reload`]; connections that are open keep the certificate that they began with.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,23 @@ use crate::problem::Problem;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A certificate that may be exchanged while the server serves.
-pub type Tls = Reloaded<ServerConfig>;
+pub type Tls = Reloaded<Configs>;
+
+/// What is spoken inside of TLS, on which both sides agree as they agree on TLS (ALPN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// A certificate, for each thing that is spoken inside.
+#[derive(Debug)]
+pub struct Configs {
+    http1: Arc<ServerConfig>,
+    http2: Arc<ServerConfig>,
+}
 
 /// Reads a certificate (with those between it and the root, itself the first) and its private key, both PEM.
 ///
@@ -36,7 +52,7 @@ pub fn open(certificate: &Path, key: &Path) -> Result<Tls> {
     Reloaded::open("TLS certificate", paths, config)
 }
 
-fn config(paths: &[PathBuf], contents: &[Vec<u8>]) -> Result<ServerConfig> {
+fn config(paths: &[PathBuf], contents: &[Vec<u8>]) -> Result<Configs> {
     let (certificate, key) = (paths[0].display(), paths[1].display());
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&contents[0])
         .collect::<Result<_, _>>()
@@ -67,12 +83,21 @@ fn config(paths: &[PathBuf], contents: &[Vec<u8>]) -> Result<ServerConfig> {
             error => Problem::new(format!("`{certificate}` and `{key}` cannot be served with: {error}")),
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    let mut http2 = config.clone();
+    http2.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Configs {
+        http1: Arc::new(config),
+        http2: Arc::new(http2),
+    })
 }
 
 /// Agrees on TLS with a client; none when it does not come to that.
-pub async fn accept(tls: &Tls, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-    let acceptor = TlsAcceptor::from(tls.current());
+pub async fn accept(tls: &Tls, inside: Inside, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    let configs = tls.current();
+    let acceptor = TlsAcceptor::from(Arc::clone(match inside {
+        Inside::Http1 => &configs.http1,
+        Inside::Http2 => &configs.http2,
+    }));
     timeout(HANDSHAKE, acceptor.accept(stream)).await.ok()?.ok()
 }
 
@@ -220,7 +245,7 @@ mod tests {
             let name = ServerName::try_from("localhost").expect("a name");
             let stream = TcpStream::connect(address).await.expect("connected");
             let accepted = async {
-                accept(&tls, listener.accept().await.expect("accepted").0)
+                accept(&tls, Inside::Http1, listener.accept().await.expect("accepted").0)
                     .await
                     .expect("TLS")
             };
@@ -253,6 +278,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_spoken_inside_is_agreed_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = pair(&folder, "one");
+        let tls = open(&certificate, &key).expect("a pair");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let agreed = async |inside: Inside, offered: &[u8]| {
+            let mut config = client().expect("a client");
+            config.alpn_protocols = vec![offered.to_vec()];
+            let name = ServerName::try_from("localhost").expect("a name");
+            let stream = TcpStream::connect(address).await.expect("connected");
+            let (stream_of_server, _) = listener.accept().await.expect("accepted");
+            let connector = TlsConnector::from(Arc::new(config));
+            let (ours, theirs) = tokio::join!(connector.connect(name, stream), accept(&tls, inside, stream_of_server));
+            assert_eq!(ours.is_ok(), theirs.is_some());
+            let ours = ours.ok()?;
+            ours.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)
+        };
+        assert_eq!(
+            agreed(Inside::Http1, b"http/1.1").await.as_deref(),
+            Some(&b"http/1.1"[..])
+        );
+        assert_eq!(agreed(Inside::Http2, b"h2").await.as_deref(), Some(&b"h2"[..]));
+        assert_eq!(agreed(Inside::Http1, b"h2").await, None);
+        assert_eq!(agreed(Inside::Http2, b"http/1.1").await, None);
+    }
+
+    #[tokio::test]
     async fn a_client_that_speaks_no_tls_is_not_served() {
         let folder = tempfile::tempdir().expect("a folder");
         let (certificate, key) = pair(&folder, "one");
@@ -263,6 +316,6 @@ mod tests {
             .expect("connected");
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
         let (stream, _) = listener.accept().await.expect("accepted");
-        assert!(accept(&tls, stream).await.is_none());
+        assert!(accept(&tls, Inside::Http1, stream).await.is_none());
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::payload;
 use super::refusal::{self, Refusal, Response};
 use super::service::{Phase, Service};
-use super::tensor::IMAGE;
+use super::signature::{IMAGE, Output};
 use super::worker::{Inputs, Worker};
 use crate::predict::{Samples, decimals, raw_from_json};
 use crate::preprocess::{ColumnKind, Schema};
@@ -267,7 +267,7 @@ pub fn metadata(service: &Service) -> Response {
         "model_spec": {"name": manifest.name, "signature_name": "", "version": service.version()},
         "metadata": {"signature_def": {"signature_def": {SIGNATURE: {
             "inputs": inputs,
-            "outputs": {super::v2::PROBABILITIES: tensor("DT_FLOAT", &[manifest.classes.len()])},
+            "outputs": {Output::Probabilities.name(): tensor("DT_FLOAT", &[manifest.classes.len()])},
             "method_name": "tensorflow/serving/predict",
         }}}},
     }))

@@ -1,27 +1,25 @@
 //! The Open Inference Protocol (version 2 of `KServe`) over REST, with its binary tensor extension.
 //!
-//! What a request's tensors hold is read in `tensor`. The answer has the tensors `probabilities` (`FP32`, `[n,
-//! classes]`) and `label` (`BYTES`, `[n]`), as JSON or, where the request asks for it, as bytes after the JSON.
+//! What a request's tensors hold is read in `json_tensor` and `tensor`. The answer's tensors come as JSON or, where the
+//! request asks for it, as bytes after the JSON.
 
 use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::datatype;
+use super::json_tensor::{self, InputTensor};
 use super::payload;
 use super::refusal::{self, Refusal, Response};
 use super::service::Service;
-use super::tensor::{self, IMAGE, InputTensor};
+use super::signature::{self, Output};
+use super::tensor;
 use super::worker::{Answers, Worker};
-use crate::preprocess::{Column, ColumnKind, Schema};
 
-/// Name of the output that holds the probabilities.
-pub const PROBABILITIES: &str = "probabilities";
-/// Name of the output that holds the most likely class.
-const LABEL: &str = "label";
+/// What this server is called.
+pub const SERVER: &str = "emberline";
 /// How many bytes of a body are JSON, when tensors follow it as bytes.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
@@ -98,7 +96,7 @@ enum OutputData<'a> {
 /// An output that a request gets.
 #[derive(Clone, Copy)]
 struct Wanted {
-    name: &'static str,
+    output: Output,
     binary: bool,
 }
 
@@ -117,7 +115,8 @@ pub async fn infer(
     let patience = request.parameters.timeout.filter(|micros| *micros > 0);
     let patience = patience.and_then(|micros| started.checked_add(Duration::from_micros(micros)));
     let deadline = [deadline, patience].into_iter().flatten().min();
-    let inputs = tensor::inputs(&service.manifest().inputs, request.inputs, binary).map_err(Refusal::bad)?;
+    let tensors = json_tensor::read(request.inputs, binary).map_err(Refusal::bad)?;
+    let inputs = tensor::inputs(&service.manifest().inputs, tensors).map_err(Refusal::bad)?;
     let answers = worker.answer(&inputs, deadline).await?;
     let mut bytes = Vec::new();
     let outputs = wanted
@@ -159,20 +158,14 @@ fn split<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<(&'a [u8], &'a [u8])
 
 /// The outputs that a request asks for: all of them when it does not say.
 fn wanted(request: &InferRequest) -> Result<Vec<Wanted>, Refusal> {
-    const OUTPUTS: [&str; 2] = [PROBABILITIES, LABEL];
     let all = request.parameters.binary_data_output;
     if request.outputs.is_empty() {
-        return Ok(OUTPUTS.map(|name| Wanted { name, binary: all }).to_vec());
+        return Ok(Output::ALL.map(|output| Wanted { output, binary: all }).to_vec());
     }
-    let find = |output: &RequestedOutput| {
-        let name = OUTPUTS.into_iter().find(|name| *name == output.name).ok_or_else(|| {
-            Refusal::bad(format!(
-                "there is no output `{}`, there are `{PROBABILITIES}` and `{LABEL}`",
-                output.name
-            ))
-        })?;
-        let binary = output.parameters.binary_data.unwrap_or(all);
-        Ok(Wanted { name, binary })
+    let find = |requested: &RequestedOutput| {
+        let output = Output::named(&requested.name)?;
+        let binary = requested.parameters.binary_data.unwrap_or(all);
+        Ok(Wanted { output, binary })
     };
     request.outputs.iter().map(find).collect()
 }
@@ -181,30 +174,18 @@ impl Wanted {
     /// The output, its elements at the end of `bytes` when they are wanted so.
     fn tensor<'a>(self, answers: &'a Answers<'_>, bytes: &mut Vec<u8>) -> OutputTensor<'a> {
         let begin = bytes.len();
-        let classes = answers.classes.len();
-        let rows = answers.probabilities.len() / classes;
-        let (shape, datatype, data) = match (self.name, self.binary) {
-            (LABEL, true) => {
-                datatype::encode_texts(answers.labels(), bytes);
-                (vec![rows], "BYTES", None)
+        let data = match (self.output, self.binary) {
+            (output, true) => {
+                output.encode(answers, bytes);
+                None
             }
-            (LABEL, false) => {
-                let names = answers.labels().collect();
-                (vec![rows], "BYTES", Some(OutputData::Names(names)))
-            }
-            (_, true) => {
-                datatype::encode_numbers(&answers.probabilities, bytes);
-                (vec![rows, classes], "FP32", None)
-            }
-            (_, false) => {
-                let numbers = OutputData::Numbers(&answers.probabilities);
-                (vec![rows, classes], "FP32", Some(numbers))
-            }
+            (Output::Probabilities, false) => Some(OutputData::Numbers(&answers.probabilities)),
+            (Output::Label, false) => Some(OutputData::Names(answers.labels().collect())),
         };
         OutputTensor {
-            name: self.name,
-            shape,
-            datatype,
+            name: self.output.name(),
+            shape: self.output.shape(answers),
+            datatype: self.output.datatype(),
             parameters: self.binary.then(|| BinarySize {
                 binary_data_size: bytes.len() - begin,
             }),
@@ -228,38 +209,17 @@ fn with_bytes(response: &InferResponse<'_>, bytes: &[u8]) -> Response {
 
 /// `GET /v2`: what this server is.
 pub fn server() -> Response {
-    refusal::json(
-        &json!({"name": "emberline", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]}),
-    )
+    refusal::json(&json!({"name": SERVER, "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data"]}))
 }
 
 /// `GET /v2/models/NAME`.
 pub fn metadata(service: &Service) -> Response {
     let manifest = service.manifest();
-    let inputs: Vec<Value> = match &manifest.inputs {
-        Schema::Image {
-            height,
-            width,
-            channels,
-        } => vec![json!({"name": IMAGE, "datatype": "FP32", "shape": [-1, height, width, channels]})],
-        Schema::Table { columns } => columns.iter().map(column_metadata).collect(),
-    };
     refusal::json(&json!({
         "name": manifest.name,
         "versions": [service.version()],
-        "platform": "emberline",
-        "inputs": inputs,
-        "outputs": [
-            {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, manifest.classes.len()]},
-            {"name": LABEL, "datatype": "BYTES", "shape": [-1]},
-        ],
+        "platform": SERVER,
+        "inputs": signature::inputs(&manifest.inputs),
+        "outputs": signature::outputs(manifest.classes.len()),
     }))
-}
-
-fn column_metadata(column: &Column) -> Value {
-    let datatype = match column.kind {
-        ColumnKind::Numeric => "FP32",
-        ColumnKind::Categorical { .. } => "BYTES",
-    };
-    json!({"name": column.name, "datatype": datatype, "shape": [-1]})
 }

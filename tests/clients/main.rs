@@ -1,17 +1,19 @@
-//! The server and the clients that others wrote: Triton's and `KServe`'s for Python, curl, and schemathesis, which asks
-//! whatever the server's own description allows and forbids.
+//! The server and the clients that others wrote: Triton's and `KServe`'s for Python, over HTTP and (`grpc`) over gRPC,
+//! curl, and schemathesis, which asks whatever the server's own description allows and forbids.
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
 #[path = "../tool/mod.rs"]
 mod tool;
 
+mod grpc;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fixture::http::get;
-use fixture::process::{Server, start};
+use fixture::process::{Server, start, start_with_grpc};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tool::{PIP_INSTALL, Ran, found, ran, skipped};
@@ -91,18 +93,20 @@ fn the_programs_of_the_guide_run() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next());
     let programs: Vec<&str> = programs.collect();
-    assert_eq!(programs.len(), 2);
-    let served = Served::new(fixture::digits_bundle);
-    let project = served.folder.path().join("digits");
+    assert_eq!(programs.len(), 3);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, grpc) = start_with_grpc(&fixture::digits_bundle(folder.path()), &[]);
+    let project = folder.path().join("digits");
     fs::create_dir_all(&project).expect("a folder");
     let request = json!({"instances": [fixture::image(3)]});
     fs::write(project.join("request.json"), request.to_string()).expect("written");
-    for (program, package) in programs.into_iter().zip(["tritonclient", "kserve"]) {
+    for (program, package) in programs.into_iter().zip(["tritonclient", "tritonclient", "kserve"]) {
         let Some(mut python) = python("python", package) else {
             return;
         };
-        let program = program.replace("localhost:5000", &served.server.address.to_string());
-        python.arg("-c").arg(program).current_dir(served.folder.path());
+        let program = program.replace("localhost:5000", &server.address.to_string());
+        let program = program.replace("localhost:5001", &grpc.to_string());
+        python.arg("-c").arg(program).current_dir(folder.path());
         assert_ne!(ran(&mut python).success().stdout, "");
     }
 }

@@ -1,5 +1,6 @@
 """Triton's client, which speaks version 2 of the Open Inference Protocol with its binary tensors."""
 
+import ml_dtypes
 import numpy
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
@@ -52,7 +53,7 @@ def pictures(version):
         "FP16": numpy.float16,
         "FP32": numpy.float32,
         "FP64": numpy.float64,
-        "BF16": numpy.float32,
+        "BF16": ml_dtypes.bfloat16,
     }
     for datatype, kind in kinds.items():
         for binary in (True, False):

@@ -111,6 +111,7 @@ fn start_supervisor(state: &StateFolder) -> Result<Child> {
         "QUIET",
         "DESTINATION",
         "DRAIN",
+        "GRPC_PORT",
         "KEYS",
         "TLS_CERT",
         "TLS_KEY",

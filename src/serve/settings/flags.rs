@@ -39,9 +39,15 @@ const fn switch(name: &'static str, help: &'static str) -> Flag {
 }
 
 /// The flags of a server, in the order of the help.
-pub const FLAGS: [Flag; 17] = [
+pub const FLAGS: [Flag; 18] = [
     flag("host", "HOST", "127.0.0.1", "Address to listen on"),
     flag("port", "PORT", "5000", "Port to listen on; 0 takes a free one"),
+    flag(
+        "grpc-port",
+        "PORT",
+        "",
+        "Speak gRPC as well, on this port; 0 takes a free one",
+    ),
     switch(
         "allow-public",
         "Listen beyond this machine, though without --keys anyone who reaches the port is answered",

@@ -27,6 +27,8 @@ pub struct Settings {
     pub host: String,
     /// Port to listen on, 0 for a free one; not read with `inherit`.
     pub port: u16,
+    /// Port to speak gRPC on, 0 for a free one; none to speak none.
+    pub grpc_port: Option<u16>,
     /// Whether `host` may be reachable from other machines.
     pub allow_public: bool,
     /// The key file; without one, everyone who reaches the port is answered.
@@ -64,6 +66,7 @@ impl Default for Settings {
         Self {
             host: "127.0.0.1".into(),
             port: 5000,
+            grpc_port: None,
             allow_public: false,
             keys: None,
             tls_cert: None,
@@ -98,6 +101,18 @@ impl Settings {
             .hint("leave out --drain (EMBERLINE_DRAIN)")
             .into());
         }
+        if self.grpc_port == Some(self.port) && self.port != 0 {
+            let reason = format!("`{}` is the port of HTTP already", self.port);
+            return Err(wrong("--grpc-port", &reason));
+        }
+        if self.inherit && self.grpc_port.is_some() {
+            return Err(Problem::new(
+                "`--grpc-port` goes with sockets of the server's own: with `--inherit` there is one, on stdin, and it is \
+                 for HTTP",
+            )
+            .hint("leave out --grpc-port (EMBERLINE_GRPC_PORT)")
+            .into());
+        }
         for (given, other, name) in [
             (&self.tls_cert, &self.tls_key, "tls-key"),
             (&self.tls_key, &self.tls_cert, "tls-cert"),
@@ -121,6 +136,7 @@ impl Settings {
         match flag.name {
             "host" => value.clone_into(&mut self.host),
             "port" => self.port = number(value)?,
+            "grpc-port" => self.grpc_port = (!value.is_empty()).then(|| number(value)).transpose()?,
             "allow-public" => self.allow_public = truth(value),
             "keys" => self.keys = file(value),
             "tls-cert" => self.tls_cert = file(value),
@@ -180,6 +196,7 @@ mod tests {
         let mut from_table = Settings {
             host: String::new(),
             port: 1,
+            grpc_port: Some(1),
             allow_public: true,
             keys: Some(PathBuf::new()),
             tls_cert: Some(PathBuf::new()),

@@ -204,10 +204,12 @@ mod tests {
         assert!(error(&["b", "--port", "70000"]).contains("`--port`: `70000`"));
         assert!(error(&["b", "--grace", "-1"]).contains("`--grace`: `-1`"));
         assert!(error(&["b", "--queue", "0"]).contains("`--queue`"));
+        assert!(error(&["b", "--grpc-port", "5000"]).contains("`5000` is the port of HTTP"));
         assert!(error(&["b", "--tls-cert", "c"]).contains("`--tls-key`"));
         assert!(error(&["b", "--tls-key", "k"]).contains("`--tls-cert`"));
         assert!(error(&["b", "c"]).contains("\"c\""));
         assert!(error(&["b", "--inherit", "--drain", "1"]).contains("--drain"));
+        assert!(error(&["b", "--inherit", "--grpc-port", "0"]).contains("EMBERLINE_GRPC_PORT"));
         let refused = read(&["b"], &[("EMBERLINE_PORT", "x")]).expect_err("refused");
         assert!(refused.contains("`EMBERLINE_PORT`: `x`"), "{refused}");
     }
