@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -42,6 +42,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
         &["problem", "files", "clock", "bundle", "project", "templates", "engine"],
     ),
     ("ci", &["problem", "project", "templates"]),
+    ("monitor", &["serve", "templates"]),
     ("gateway", &["problem", "files", "project", "templates", "cluster"]),
     (
         "deploy",
@@ -77,6 +78,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "engine",
             "cluster",
             "ci",
+            "monitor",
             "gateway",
         ],
     ),
