@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Context;
 use super::error::Failure;
 use super::output::Report;
-use super::place::{Place, TargetName};
+use super::place::Place;
 use crate::engine::Engine;
 use crate::gateway::Upstream;
 use crate::monitor::{self, Targets};
@@ -112,8 +112,8 @@ pub fn prometheus(args: &Scrape, context: &Context) -> Result<MonitorReport> {
         );
     }
     let job = job(&project);
-    let content = monitor::configuration(&project.config.name, &job, &targets)?;
-    Ok(report(project, "prometheus.yml", content))
+    let text = monitor::configuration(&project.config.name, &job, &targets)?;
+    Ok(report(project, "prometheus.yml", text))
 }
 
 /// Prints the alert rules.
@@ -123,8 +123,8 @@ pub fn prometheus(args: &Scrape, context: &Context) -> Result<MonitorReport> {
 /// What is wrong with the project.
 pub fn alerts(args: &Named, context: &Context) -> Result<MonitorReport> {
     let project = context.project(&args.project)?;
-    let content = monitor::rules(&job(&project))?;
-    Ok(report(project, monitor::ALERTS, content))
+    let text = monitor::rules(&job(&project))?;
+    Ok(report(project, monitor::ALERTS, text))
 }
 
 /// Prints the dashboard.
@@ -135,16 +135,16 @@ pub fn alerts(args: &Named, context: &Context) -> Result<MonitorReport> {
 pub fn grafana(args: &Named, context: &Context) -> Result<MonitorReport> {
     let project = context.project(&args.project)?;
     let dashboard = monitor::dashboard(&project.config.name);
-    let content = serde_json::to_string_pretty(&dashboard)?;
-    Ok(report(project, "dashboard.json", content))
+    let text = serde_json::to_string_pretty(&dashboard)?;
+    Ok(report(project, "dashboard.json", text))
 }
 
-fn report(project: Project, file: &'static str, content: String) -> MonitorReport {
+fn report(project: Project, file: &'static str, text: String) -> MonitorReport {
     MonitorReport {
         job: job(&project),
         name: project.config.name,
         file,
-        content,
+        content: text,
     }
 }
 
@@ -156,7 +156,7 @@ fn targets(args: &Scrape, project: &Project) -> Result<Targets> {
     let kind = args.place.kind(project)?;
     let usage = |message: &str| Err(Failure::Usage(message.to_owned()).into());
     if !args.server.is_empty() {
-        if args.place.target == Some(TargetName::Kubernetes) {
+        if kind == TargetKind::Kubernetes {
             return usage(
                 "`--server` is an address, and in a cluster Prometheus finds the pods itself: say one or the other",
             );

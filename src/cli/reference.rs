@@ -120,7 +120,7 @@ pub(super) fn alerts() -> String {
          anything, or that does as it should, raises none of them. Thresholds are in the file, and yours to change there.\n",
     );
     let alerts = monitor::alerts("digits");
-    page.push_str("\n| alert | severity | when | for |\n| --- | --- | --- | --- |\n");
+    page.push_str("\n| alert | severity | when | after |\n| --- | --- | --- | --- |\n");
     for alert in &alerts {
         let (name, anchor) = (alert.name, alert.name.to_lowercase());
         // Writing to a string cannot fail.
@@ -129,7 +129,7 @@ pub(super) fn alerts() -> String {
             "| [{name}](#{anchor}) | {} | {} | {} |",
             alert.severity.name(),
             alert.when,
-            alert.lasts
+            if alert.lasts == "0m" { "at once" } else { alert.lasts }
         );
     }
     for alert in &alerts {

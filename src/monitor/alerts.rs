@@ -60,7 +60,7 @@ pub struct Alert {
     pub name: &'static str,
     /// How soon somebody should look.
     pub severity: Severity,
-    /// In PromQL; holds for as long as something is wrong.
+    /// In `PromQL`; holds for as long as something is wrong.
     pub expression: String,
     /// For how long it must have held, in Prometheus' words.
     pub lasts: &'static str,

@@ -15,7 +15,7 @@ pub use dashboard::dashboard;
 pub use prometheus::{ALERTS, Targets, configuration};
 
 /// What Prometheus calls the servers of the service `name`: those of each destination are a job of their own. Both are
-/// made of lower-case letters, digits and dashes, so that they can stand in PromQL as they are.
+/// made of lower-case letters, digits and dashes, so that they can stand in `PromQL` as they are.
 pub fn job(name: &str, destination: Option<&str>) -> String {
     match destination {
         None => name.to_owned(),

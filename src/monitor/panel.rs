@@ -7,7 +7,7 @@ use crate::serve::metrics::{Kind, Metric};
 /// One query of a panel.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// PromQL.
+    /// `PromQL`.
     pub expression: String,
     /// What its series are called, with their labels in double braces.
     pub legend: String,

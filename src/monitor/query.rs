@@ -1,4 +1,4 @@
-//! Pieces of PromQL. What is asked, and what it means, is the alerts' and the dashboard's.
+//! Pieces of `PromQL`. What is asked, and what it means, is the alerts' and the dashboard's.
 
 use crate::serve::metrics::{Metric, Protocol};
 

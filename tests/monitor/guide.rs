@@ -17,15 +17,15 @@ fn the_commands_of_the_guide_do_what_it_says() {
     }
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/watching.md");
     let guide = fs::read_to_string(guide).expect("the guide");
-    let part = guide
+    let section = guide
         .split("\n## ")
-        .find(|part| part.starts_with("Prometheus and Grafana\n"));
-    let part = part.expect("the part about Prometheus");
+        .find(|section| section.starts_with("Prometheus and Grafana\n"));
+    let section = section.expect("the part about Prometheus");
     let folder = project("");
     let server = start(&fixture::digits_bundle(folder.path()), &[]);
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     let port = port.expect("a free port").port();
-    let commands = part.lines().filter_map(|line| line.strip_prefix("    "));
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    "));
     let script: Vec<String> = std::iter::once("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT".to_owned())
         .chain(commands.map(|command| command.replace("localhost:9090", &format!("localhost:{port}"))))
         .collect();

@@ -52,7 +52,10 @@ fn images(number: u32) -> Value {
 
 /// Twenty rows, of which some have no age.
 fn people(number: u32) -> Value {
-    let row = |place: u32| json!({"age": if place % 5 == 0 { Value::Null } else { json!(place + number % 40) }, "city": "rome"});
+    let row = |place: u32| {
+        let age = (!place.is_multiple_of(5)).then_some(place + number % 40);
+        json!({"age": age, "city": "rome"})
+    };
     (0..20).map(row).collect()
 }
 
