@@ -66,6 +66,15 @@ impl Engine {
         self.runtime.block_on(future)
     }
 
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// When `DOCKER_HOST` is no address of an engine.
+    pub fn address() -> Result<String> {
+        host()
+    }
+
     /// Whether ports that it publishes on loopback are those of this machine.
     ///
     /// # Errors

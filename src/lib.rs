@@ -17,9 +17,10 @@
 //! - `project`: `emberline.yaml`.
 //! - `data`: sources of labelled data.
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
-//! - `templates`: the files that `init`, `gateway` and `ci init` write.
+//! - `templates`: the files that `init`, `gateway`, `ci init` and `monitor` write.
 //! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
+//! - `monitor`: Prometheus' configuration and alerts, and a Grafana dashboard, from the server's table of metrics.
 //! - `engine`, `cluster`: the container engine, and the Kubernetes cluster, that others work with.
 //! - `cli`: arguments in, reports out.
 //!
@@ -54,6 +55,8 @@ pub mod evaluate;
 pub mod gateway;
 #[cfg(feature = "cli")]
 pub mod image;
+#[cfg(feature = "cli")]
+pub mod monitor;
 #[cfg(feature = "cli")]
 pub mod project;
 #[cfg(feature = "cli")]

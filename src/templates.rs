@@ -77,6 +77,11 @@ pub const PIPELINE_STAGES: [(&str, &str); 4] = [
     ("deploy", include_str!("../templates/ci/deploy.sh")),
 ];
 
+/// Prometheus' configuration; `monitor` gives it its values.
+pub const PROMETHEUS: &str = include_str!("../templates/monitor/prometheus.yml");
+/// Prometheus' alert rules; `monitor` gives them their values.
+pub const ALERTS: &str = include_str!("../templates/monitor/alerts.yml");
+
 /// The objects of a service on Kubernetes; `deploy::kubernetes` gives them their values.
 pub const KUBERNETES_SERVICE_ACCOUNT: &str = include_str!("../templates/kubernetes/service-account.yaml");
 /// See [`KUBERNETES_SERVICE_ACCOUNT`].

@@ -43,6 +43,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
         &["problem", "files", "clock", "bundle", "project", "templates", "engine"],
     ),
     ("ci", &["problem", "project", "templates"]),
+    ("monitor", &["serve", "templates"]),
     ("gateway", &["problem", "files", "project", "templates", "cluster"]),
     (
         "deploy",
@@ -79,6 +80,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
             "engine",
             "cluster",
             "ci",
+            "monitor",
             "gateway",
         ],
     ),

@@ -1,7 +1,7 @@
-//! docs/reference/cli.md, exit-codes.md and metrics.md are what the tool generates, and so are man pages and
+//! docs/reference/cli.md, alerts.md, exit-codes.md and metrics.md are what the tool generates, and so are man pages and
 //! completions.
 //!
-//! `EMBERLINE_UPDATE=1 cargo test --test reference` writes the three anew.
+//! `EMBERLINE_UPDATE=1 cargo test --test reference` writes the four anew.
 
 mod tool;
 
@@ -21,7 +21,7 @@ fn generated() -> tempfile::TempDir {
 fn the_reference_is_what_the_tool_says() {
     let folder = generated();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
-    for name in ["cli.md", "exit-codes.md", "metrics.md"] {
+    for name in ["cli.md", "alerts.md", "exit-codes.md", "metrics.md"] {
         let says = fs::read_to_string(folder.path().join(name)).expect("generated");
         if std::env::var_os("EMBERLINE_UPDATE").is_some() {
             fs::write(docs.join(name), &says).expect("written");

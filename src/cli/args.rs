@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::{Format, ProgressMode};
 use super::{
-    ci, completions, delete, deploy, diff, doctor, evaluate, gateway, generate, history, init, keys, logs, package,
-    predict, rollback, scale, serve, ship, status, supervise, train,
+    ci, completions, delete, deploy, diff, doctor, evaluate, gateway, generate, history, init, keys, logs, monitor,
+    package, predict, rollback, scale, serve, ship, status, supervise, train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -87,6 +87,8 @@ pub enum Command {
     Delete(delete::Args),
     /// Put nginx in front of the replicas
     Gateway(gateway::Args),
+    /// Print what watches the service: Prometheus' configuration, its alerts, a Grafana dashboard
+    Monitor(monitor::Args),
     /// Train, evaluate, package and deploy, stopping at the first thing that is wrong
     Ship(ship::Args),
     /// Check what the commands need, before any work

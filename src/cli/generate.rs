@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<GenerateReport> {
     let command = reference::tree();
     let mut files = vec![
         ("cli.md".to_owned(), reference::commands(&command).into_bytes()),
+        ("alerts.md".to_owned(), reference::alerts().into_bytes()),
         ("exit-codes.md".to_owned(), reference::exit_codes().into_bytes()),
         ("metrics.md".to_owned(), reference::metrics().into_bytes()),
     ];

@@ -25,6 +25,7 @@ mod init;
 mod keys;
 mod lines;
 mod logs;
+mod monitor;
 mod package;
 mod place;
 mod predict;
@@ -149,6 +150,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
             gateway::Command::Up(args) => output.result(&gateway::up(args, context)?),
             gateway::Command::Down(args) => output.result(&gateway::down(args, context)?),
         },
+        Command::Monitor(args) => output.result(&match &args.command {
+            monitor::Command::Prometheus(args) => monitor::prometheus(args, context)?,
+            monitor::Command::Alerts(args) => monitor::alerts(args, context)?,
+            monitor::Command::Grafana(args) => monitor::grafana(args, context)?,
+        }),
         Command::Ship(args) => output.result(&ship::run(args, context)?),
         Command::Ci(args) => output.result(&ci::run(args, context)?),
         Command::Completions(args) => output.result(&completions::run(args)?),

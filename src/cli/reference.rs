@@ -6,6 +6,7 @@ use clap::{Arg, Command};
 use clap_mangen::Man;
 
 use super::error::EXIT_CODES;
+use crate::monitor;
 use crate::serve::metrics::{Kind, TABLE};
 
 /// The command tree as a person sees it, without what is hidden.
@@ -107,6 +108,35 @@ pub(super) fn metrics() -> String {
             metric.unit,
             labels.join(", "),
             metric.help
+        );
+    }
+    page
+}
+
+/// The alerts, from the list that the rules are made from.
+pub(super) fn alerts() -> String {
+    let mut page = String::from(
+        "# Alerts\n\nWhat `emberline monitor alerts` makes, for a project named `digits`. A server that nobody asks \
+         anything, or that does as it should, raises none of them. Thresholds are in the file, and yours to change there.\n",
+    );
+    let alerts = monitor::alerts("digits");
+    page.push_str("\n| alert | severity | when | after |\n| --- | --- | --- | --- |\n");
+    for alert in &alerts {
+        let (name, anchor) = (alert.name, alert.name.to_lowercase());
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "| [{name}](#{anchor}) | {} | {} | {} |",
+            alert.severity.name(),
+            alert.when,
+            if alert.lasts == "0m" { "at once" } else { alert.lasts }
+        );
+    }
+    for alert in &alerts {
+        let _ = write!(
+            page,
+            "\n## {}\n\n{}\n\n```promql\n{}\n```\n",
+            alert.name, alert.action, alert.expression
         );
     }
     page

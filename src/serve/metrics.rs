@@ -110,6 +110,14 @@ pub const ABANDONED: Metric = Metric {
     labels: &[],
     help: "Prediction requests whose client went before the model was free: they were not computed.",
 };
+/// Requests for which there was no room.
+pub const REFUSED: Metric = Metric {
+    name: "emberline_requests_refused_total",
+    kind: Kind::Counter,
+    unit: "requests",
+    labels: &[],
+    help: "Prediction requests that were refused because the queue was full: with 429, and counted as 4xx as well.",
+};
 /// Inputs that were looked for in the cache.
 pub const CACHE_LOOKUPS: Metric = Metric {
     name: "emberline_cache_lookups_total",
@@ -216,7 +224,7 @@ pub const BUILD_INFO: Metric = Metric {
 };
 
 /// Every metric, in the order of `/metrics`.
-pub const TABLE: [&Metric; 22] = [
+pub const TABLE: [&Metric; 23] = [
     &REQUESTS,
     &DURATION,
     &IN_FLIGHT,
@@ -226,6 +234,7 @@ pub const TABLE: [&Metric; 22] = [
     &DISPATCHES,
     &QUEUE_TIME,
     &ABANDONED,
+    &REFUSED,
     &CACHE_LOOKUPS,
     &CACHE_HIT_RATIO,
     &CACHE_ENTRIES,
@@ -330,6 +339,7 @@ pub struct Metrics {
     dispatches: [AtomicU64; Dispatch::ALL.len()],
     queue_times: Histogram,
     abandoned: AtomicU64,
+    refused: AtomicU64,
     predictions: Vec<AtomicU64>,
     /// In millionths.
     confidences: Histogram,
@@ -373,6 +383,7 @@ impl Metrics {
             dispatches: Default::default(),
             queue_times: Histogram::new(&DURATION_BOUNDS, 1e9),
             abandoned: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             predictions: (0..classes).map(|_| AtomicU64::new(0)).collect(),
             confidences: Histogram::new(&CONFIDENCE_BOUNDS, MILLION),
         }
@@ -391,6 +402,10 @@ impl Metrics {
             400..500 => 1,
             500.. => 2,
         };
+        // Nothing else is told so.
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
         self.requests[protocol as usize][class].fetch_add(1, Ordering::Relaxed);
         self.durations[protocol as usize].observe(nanos(duration));
     }
@@ -464,6 +479,7 @@ impl Metrics {
         page.head(&QUEUE_TIME);
         page.histogram(&QUEUE_TIME, &[], &self.queue_times);
         page.single(&ABANDONED, self.abandoned.load(Ordering::Relaxed));
+        page.single(&REFUSED, self.refused.load(Ordering::Relaxed));
         cached(&mut page, now.cache);
         page.head(&PREDICTIONS);
         for (class, count) in now.classes.iter().zip(&self.predictions) {
@@ -660,5 +676,7 @@ mod tests {
         metrics.answered(Protocol::Other, StatusCode::OK, Duration::ZERO);
         metrics.answered(Protocol::V2, StatusCode::TOO_MANY_REQUESTS, Duration::ZERO);
         assert_eq!(metrics.requests_total(), 1);
+        let page = page(&metrics);
+        assert!(page.contains("emberline_requests_refused_total 1\n"), "{page}");
     }
 }

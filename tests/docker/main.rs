@@ -3,6 +3,8 @@
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
+#[path = "../prometheus/mod.rs"]
+mod prometheus;
 #[path = "../running/mod.rs"]
 mod running;
 #[path = "../tool/mod.rs"]
@@ -13,6 +15,7 @@ mod containers;
 mod engine;
 mod failing;
 mod half_way;
+mod monitoring;
 mod rolling;
 mod setup;
 mod ship;

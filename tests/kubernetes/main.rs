@@ -2,6 +2,8 @@
 
 #[path = "../fixture/mod.rs"]
 mod fixture;
+#[path = "../prometheus/mod.rs"]
+mod prometheus;
 #[path = "../running/mod.rs"]
 mod running;
 #[path = "../tool/mod.rs"]
@@ -11,6 +13,7 @@ mod failures;
 mod gateway;
 mod guide;
 mod harness;
+mod monitoring;
 mod objects;
 mod pipeline;
 mod rollout;
