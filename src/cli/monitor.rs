@@ -112,7 +112,8 @@ pub fn prometheus(args: &Scrape, context: &Context) -> Result<MonitorReport> {
         );
     }
     let job = job(&project);
-    let text = monitor::configuration(&project.config.name, &job, &targets)?;
+    let keys = matches!(targets, Targets::Kubernetes { .. }) && project.config.deploy.keys.is_some();
+    let text = monitor::configuration(&project.config.name, &job, keys, &targets)?;
     Ok(report(project, "prometheus.yml", text))
 }
 

@@ -31,12 +31,12 @@ pub enum Targets {
     },
 }
 
-/// The file for the service `name`, whose series have the label `job`.
+/// The file for the service `name`, whose series have the label `job`, and which wants `keys` or does not.
 ///
 /// # Errors
 ///
 /// A mistake in the template.
-pub fn configuration(name: &str, job: &str, targets: &Targets) -> Result<String> {
+pub fn configuration(name: &str, job: &str, keys: bool, targets: &Targets) -> Result<String> {
     let (kind, details) = match targets {
         Targets::Addresses(addresses) => ("addresses", context! { addresses }),
         Targets::Docker { host, instance } => {
@@ -55,7 +55,7 @@ pub fn configuration(name: &str, job: &str, targets: &Targets) -> Result<String>
             ("kubernetes", context! { namespace, kubeconfig, selector })
         }
     };
-    let values = context! { name, job, kind, alerts => ALERTS, ..details };
+    let values = context! { name, job, keys, kind, alerts => ALERTS, ..details };
     templates::render("prometheus.yml", templates::PROMETHEUS, values)
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn parsed(targets: &Targets) -> Value {
-        let text = configuration("digits", "digits-live", targets).expect("rendered");
+        let text = configuration("digits", "digits-live", false, targets).expect("rendered");
         assert!(!text.contains("\\u00"), "an escape that nobody can read:\n{text}");
         let file: Value = serde_saphyr::from_str(&text).expect("YAML");
         assert_eq!(file["rule_files"], json!([ALERTS]));
@@ -84,6 +84,16 @@ mod tests {
             json!([{"targets": ["10.0.0.1:5000", "[::1]:5000"]}])
         );
         assert_eq!(scrape.get("relabel_configs"), None);
+    }
+
+    #[test]
+    fn a_key_is_shown_where_servers_want_one() {
+        let targets = Targets::Addresses(vec!["10.0.0.1:5000".into()]);
+        let text = configuration("digits", "digits", true, &targets).expect("rendered");
+        let file: Value = serde_saphyr::from_str(&text).expect("YAML");
+        let key = &file["scrape_configs"][0]["authorization"]["credentials_file"];
+        assert_eq!(key, "metrics.key");
+        assert_eq!(parsed(&targets).get("authorization"), None);
     }
 
     #[test]
