@@ -1,8 +1,9 @@
 //! Durable files: written under a temporary name, synced, then renamed, so that a reader sees the old content or the new
 //! one, and a full disk or a killed process loses nothing. It knows nothing of what is in them.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -63,6 +64,22 @@ pub fn create_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))
 }
 
+/// Waits until nobody else works on the file at `path`, and keeps others waiting until what it gives is dropped: the
+/// system's lock on the folder, which a file that is replaced does not lose. Creates the folder.
+///
+/// # Errors
+///
+/// The path and the system's reason.
+pub fn lock(path: &Path) -> Result<File> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    create_folder(folder)?;
+    let locked = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+    locked.with_context(|| format!("cannot lock `{}`", folder.display()))
+}
+
 /// Reads a file whole.
 ///
 /// # Errors
@@ -70,6 +87,25 @@ pub fn create_folder(folder: &Path) -> Result<()> {
 /// The path and the system's reason.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// As [`read`], of nothing but a file: a pipe would have its reader wait for a writer.
+///
+/// # Errors
+///
+/// The path and the system's reason, or that it is no file.
+pub fn read_regular(path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// The error for a file that could not be written.

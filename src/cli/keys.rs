@@ -107,6 +107,7 @@ impl File {
 /// When there is one of that name, or the file cannot be written.
 pub fn add(args: &Add, context: &Context) -> Result<AddReport> {
     let path = &args.file.keys;
+    let _alone = files::lock(path)?;
     let there = path.try_exists().unwrap_or(true);
     let (text, keys) = if there {
         args.file.read()?
@@ -158,6 +159,7 @@ pub fn list(args: &List) -> Result<ListReport> {
 /// When there is none of that name, it is the last one, or the file cannot be written.
 pub fn remove(args: &Remove) -> Result<RemoveReport> {
     let path = &args.file.keys;
+    let _alone = files::lock(path)?;
     let (text, keys) = args.file.read()?;
     let Some(key) = keys.iter().find(|key| *key.name == args.name) else {
         let names: Vec<&str> = keys.iter().map(|key| &*key.name).collect();

@@ -44,7 +44,7 @@ pub use context::Context;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::builder::{FalseyValueParser, OsStr, Resettable};
+use clap::builder::{BoolishValueParser, OsStr, Resettable};
 use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use error::Failure;
@@ -91,12 +91,12 @@ pub fn command() -> clap::Command {
     environment(Cli::command())
 }
 
-/// Reads the environment as the server does: a switch is on unless its variable says no (`EMBERLINE_QUIET=1`), and an
-/// empty variable says nothing.
+/// Reads the environment as the server does: the variable of a switch says yes or no (`EMBERLINE_QUIET=1`), and an empty
+/// one says nothing.
 fn environment(command: clap::Command) -> clap::Command {
     command.mut_subcommands(environment).mut_args(|argument| {
         let argument = match argument.get_action() {
-            ArgAction::SetTrue => argument.value_parser(FalseyValueParser::new()),
+            ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
             _ => argument,
         };
         let value = argument.get_env().and_then(std::env::var_os);

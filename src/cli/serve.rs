@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
+use super::error::Failure;
 use crate::bundle::Store;
 use crate::second_port;
 use crate::serve::cache::Size;
@@ -114,6 +115,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         threads: args.threads,
         max_batch: args.max_batch,
     };
+    // What clap lets through, and the server does not.
+    settings.check().map_err(|error| {
+        let text = error.to_string();
+        error.context(Failure::Usage(text))
+    })?;
     serve::run(&path, &settings, second_port::GRPC, &|line| context.output.note(line))
 }
 

@@ -29,7 +29,7 @@ pub async fn serve(connection: Connection) {
         client,
         worker,
         front,
-        mut close,
+        mut closing,
     } = connection;
     let limits = Limits::DEFAULT;
     // What a client sends at any time, calls and pings and windows, is limited as a whole, below; here only what it
@@ -55,7 +55,7 @@ pub async fn serve(connection: Connection) {
             biased;
             // How a connection ended is of no interest: clients go as they like.
             _ = connection.as_mut() => return,
-            _ = close.wait_for(|close| *close) => break,
+            () = closing.told() => break,
             () = sleep(limits.idle) => if calls.none_since(seen) { break },
         }
     }

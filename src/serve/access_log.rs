@@ -74,6 +74,8 @@ struct Lost {
 pub struct AccessLog {
     lines: SyncSender<Message>,
     lost: Arc<AtomicU64>,
+    /// Lines that wait, or are being written.
+    waiting: Arc<AtomicU64>,
     done: Mutex<Receiver<()>>,
 }
 
@@ -94,12 +96,13 @@ impl AccessLog {
         let (lines, waiting) = sync_channel(WAITING);
         let (tell, done) = sync_channel(1);
         let lost = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&lost);
+        let left = Arc::new(AtomicU64::new(0));
+        let (counted, written) = (Arc::clone(&lost), Arc::clone(&left));
         thread::Builder::new()
             .name("access-log".into())
             .spawn(move || {
                 // Whoever reads it has gone, or the disk is full: the server goes on without, and counts what is lost.
-                let _ = write(&waiting, out, &counted);
+                let _ = write(&waiting, out, &counted, &written);
                 drop(waiting);
                 let _ = tell.send(());
             })
@@ -107,6 +110,7 @@ impl AccessLog {
         Ok(Self {
             lines,
             lost,
+            waiting: left,
             done: Mutex::new(done),
         })
     }
@@ -129,7 +133,9 @@ impl AccessLog {
             },
         );
         line.push(b'\n');
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.lines.try_send(Message::Line(line)).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -139,31 +145,36 @@ impl AccessLog {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until what was left is written, but not for a reader that does not read.
-    pub fn end(&self) {
+    /// Waits until what was left is written, but not for a reader that does not read; gives the lines that are left then.
+    pub fn end(&self) -> u64 {
         let end = Instant::now() + LAST;
         // The channel may be full of lines that are about to be written.
         while let Err(TrySendError::Full(_)) = self.lines.try_send(Message::End) {
             if Instant::now() >= end {
-                return;
+                return self.waiting.load(Ordering::Relaxed);
             }
             thread::sleep(GATHER);
         }
         if let Ok(done) = self.done.lock() {
             let _ = done.recv_timeout(LAST);
         }
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 
-fn write(lines: &Receiver<Message>, mut out: impl Write, lost: &AtomicU64) -> io::Result<()> {
+fn write(lines: &Receiver<Message>, mut out: impl Write, lost: &AtomicU64, waiting: &AtomicU64) -> io::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut told = 0;
     let mut end = false;
     while !end {
         let mut next = lines.recv().unwrap_or(Message::End);
+        let mut taken = 0;
         loop {
             match next {
-                Message::Line(line) => batch.extend_from_slice(&line),
+                Message::Line(line) => {
+                    taken += 1;
+                    batch.extend_from_slice(&line);
+                }
                 Message::End => end = true,
             }
             if end || batch.len() >= BATCH {
@@ -188,6 +199,7 @@ fn write(lines: &Receiver<Message>, mut out: impl Write, lost: &AtomicU64) -> io
             batch.push(b'\n');
         }
         out.write_all(&batch)?;
+        waiting.fetch_sub(taken, Ordering::Relaxed);
         batch.clear();
         if !end {
             thread::sleep(GATHER);
@@ -300,6 +312,7 @@ mod tests {
             sent += 1;
         }
         assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(log.end() > 0, "nobody reads");
         page.hold(false);
         log.end();
         let lines = page.lines();

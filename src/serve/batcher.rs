@@ -8,7 +8,7 @@
 //! they come from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -38,12 +38,28 @@ pub enum BatchError {
 #[derive(Debug)]
 pub struct Places {
     taken: AtomicUsize,
+    /// With those that nobody waits for any more, and that the model has not come to yet.
+    queued: AtomicUsize,
     capacity: usize,
 }
 
-/// One request that waits; its place is free again when this is dropped.
+/// For each place, requests that may be in the queues, those whose clients have gone among them: each is memory.
+const MOST_GONE: usize = 4;
+
+/// The place of one request. It is free again as soon as the model takes the request, or nobody waits for it any more.
 #[derive(Debug)]
-struct Place(Arc<Places>);
+struct Place {
+    places: Arc<Places>,
+    is_free: AtomicBool,
+}
+
+/// Frees a place when nobody waits any more.
+#[derive(Debug)]
+struct Waiting(Arc<Place>);
+
+/// Counts a request in a queue.
+#[derive(Debug)]
+struct Queued(Arc<Place>);
 
 /// The way to the model.
 #[derive(Clone, Debug)]
@@ -74,7 +90,7 @@ struct Job {
     rows: usize,
     since: Instant,
     deadline: Option<Instant>,
-    place: Option<Place>,
+    place: Option<Queued>,
     reply: oneshot::Sender<Result<Vec<f32>, BatchError>>,
 }
 
@@ -92,6 +108,7 @@ impl Places {
     pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self {
             taken: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             capacity,
         })
     }
@@ -106,18 +123,45 @@ impl Places {
         self.capacity
     }
 
-    fn take(self: &Arc<Self>) -> Result<Place, BatchError> {
+    fn has_one(&self) -> bool {
+        let queued = self.queued.load(Ordering::Relaxed);
+        self.taken() < self.capacity && queued < self.capacity.saturating_mul(MOST_GONE)
+    }
+
+    fn take(self: &Arc<Self>) -> Result<(Waiting, Queued), BatchError> {
         if self.taken.fetch_add(1, Ordering::Relaxed) < self.capacity {
-            return Ok(Place(Arc::clone(self)));
+            if self.queued.fetch_add(1, Ordering::Relaxed) < self.capacity.saturating_mul(MOST_GONE) {
+                let place = Arc::new(Place {
+                    places: Arc::clone(self),
+                    is_free: AtomicBool::new(false),
+                });
+                return Ok((Waiting(Arc::clone(&place)), Queued(place)));
+            }
+            self.queued.fetch_sub(1, Ordering::Relaxed);
         }
         self.taken.fetch_sub(1, Ordering::Relaxed);
         Err(BatchError::Full(self.capacity))
     }
 }
 
-impl Drop for Place {
+impl Place {
+    fn free(&self) {
+        if !self.is_free.swap(true, Ordering::Relaxed) {
+            self.places.taken.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.free();
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.free();
+        self.0.places.queued.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -148,8 +192,8 @@ impl Batcher {
     ///
     /// [`BatchError`].
     pub async fn answer(&self, inputs: Vec<f32>, deadline: Option<Instant>) -> Result<Vec<f32>, BatchError> {
-        let place = self.places.take()?;
-        let answer = self.send(inputs, deadline, Some(place))?;
+        let (_waiting, queued) = self.places.take()?;
+        let answer = self.send(inputs, deadline, Some(queued))?;
         let answer = match deadline {
             None => answer.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), answer)
@@ -180,7 +224,7 @@ impl Batcher {
     ///
     /// When the queue is full.
     pub fn has_place(&self) -> Result<(), BatchError> {
-        if self.places.taken() < self.places.capacity {
+        if self.places.has_one() {
             Ok(())
         } else {
             Err(BatchError::Full(self.places.capacity))
@@ -191,7 +235,7 @@ impl Batcher {
         &self,
         inputs: Vec<f32>,
         deadline: Option<Instant>,
-        place: Option<Place>,
+        place: Option<Queued>,
     ) -> Result<oneshot::Receiver<Result<Vec<f32>, BatchError>>, BatchError> {
         let (reply, answer) = oneshot::channel();
         let job = Job {
@@ -287,13 +331,15 @@ impl Queue {
         if batch.jobs.is_empty() {
             return None;
         }
-        work.metrics.dispatched(if batch.inputs.len() >= limit {
-            Dispatch::Full
-        } else if idle {
-            Dispatch::Idle
-        } else {
-            Dispatch::Busy
-        });
+        // One request that is larger than a batch tells nothing of the load.
+        work.metrics
+            .dispatched(if batch.inputs.len() >= limit && batch.jobs.len() > 1 {
+                Dispatch::Full
+            } else if idle {
+                Dispatch::Idle
+            } else {
+                Dispatch::Busy
+            });
         Some(batch)
     }
 }
@@ -423,9 +469,9 @@ mod tests {
         assert_eq!(rig.batcher.answer(vec![5.0, 6.0], None).await, Err(BatchError::Full(1)));
         second.abort();
         assert!(second.await.expect_err("gone").is_cancelled());
+        assert_eq!(rig.places.taken(), 0, "its place is another's at once");
         rig.go.send(()).expect("go");
         first.await.expect("joined").expect("answered");
-        until(|| rig.places.taken() == 0).await;
         rig.go.send(()).expect("go");
         assert_eq!(
             rig.batcher.answer(vec![5.0, 6.0, 1.0, 1.0], None).await,
@@ -444,13 +490,37 @@ mod tests {
             rig.batcher.answer(vec![3.0, 4.0], Some(soon)).await,
             Err(BatchError::Late)
         );
+        assert_eq!(rig.places.taken(), 0, "its place is another's at once");
         rig.go.send(()).expect("go");
         assert_eq!(first.await.expect("joined"), Ok(vec![3.0]));
-        until(|| rig.places.taken() == 0).await;
         rig.go.send(()).expect("go");
         let far = Instant::now() + Duration::from_mins(1);
         assert_eq!(rig.batcher.answer(vec![5.0, 6.0], Some(far)).await, Ok(vec![11.0]));
         assert_eq!(rig.sizes.try_iter().collect::<Vec<_>>(), [1]);
+    }
+
+    #[tokio::test]
+    async fn requests_that_nobody_waits_for_do_not_pile_up() {
+        let rig = rig(2, 64);
+        let first = spawn(&rig.batcher, vec![1.0, 2.0]);
+        until(|| rig.sizes.try_recv() == Ok(1)).await;
+        let mut gone = 0;
+        while gone < 100 {
+            let soon = Some(Instant::now());
+            match rig.batcher.answer(vec![3.0, 4.0], soon).await {
+                Err(BatchError::Late) => gone += 1,
+                other => {
+                    assert_eq!(other, Err(BatchError::Full(2)));
+                    break;
+                }
+            }
+        }
+        assert_eq!(gone, 2 * MOST_GONE);
+        rig.go.send(()).expect("go");
+        assert_eq!(first.await.expect("joined"), Ok(vec![3.0]));
+        until(|| rig.batcher.has_place().is_ok()).await;
+        rig.go.send(()).expect("go");
+        assert_eq!(rig.batcher.answer(vec![5.0, 6.0], None).await, Ok(vec![11.0]));
     }
 
     #[tokio::test]

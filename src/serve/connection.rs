@@ -10,8 +10,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
+use super::closing::Closing;
 use super::doors::Speaks;
 use super::front::Front;
 use super::router;
@@ -20,26 +20,20 @@ use super::timed::{Limits, Timed, Turn};
 use super::tls;
 use super::worker::Worker;
 
-/// Serves a stream until it is closed, or `close` is true and its requests are answered.
-pub async fn serve(
-    stream: TcpStream,
-    speaks: Speaks,
-    worker: Arc<Worker>,
-    front: Arc<Front>,
-    mut close: watch::Receiver<bool>,
-) {
+/// Serves a stream until it is closed, or told to close and its requests are answered.
+pub async fn serve(stream: TcpStream, speaks: Speaks, worker: Arc<Worker>, front: Arc<Front>, mut closing: Closing) {
     // Answers are small and written at once: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let client = if front.logs() { stream.peer_addr().ok() } else { None };
     let Some(tls) = front.tls() else {
-        return speak(stream, speaks, client, worker, front, close).await;
+        return speak(stream, speaks, client, worker, front, closing).await;
     };
     let encrypted = tokio::select! {
         encrypted = tls::accept(tls, speaks.inside(), stream) => encrypted,
-        _ = close.wait_for(|close| *close) => None,
+        () = closing.told() => None,
     };
     if let Some(stream) = encrypted {
-        speak(stream, speaks, client, worker, front, close).await;
+        speak(stream, speaks, client, worker, front, closing).await;
     }
 }
 
@@ -49,10 +43,10 @@ async fn speak<S: Stream + 'static>(
     client: Option<SocketAddr>,
     worker: Arc<Worker>,
     front: Arc<Front>,
-    close: watch::Receiver<bool>,
+    closing: Closing,
 ) {
     let port = match speaks {
-        Speaks::Http => return http(stream, client, worker, front, close).await,
+        Speaks::Http => return http(stream, client, worker, front, closing).await,
         Speaks::Other(port) => port,
     };
     let stream = Box::new(stream);
@@ -61,7 +55,7 @@ async fn speak<S: Stream + 'static>(
         client,
         worker,
         front,
-        close,
+        closing,
     })
     .await;
 }
@@ -71,7 +65,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(
     client: Option<SocketAddr>,
     worker: Arc<Worker>,
     front: Arc<Front>,
-    mut close: watch::Receiver<bool>,
+    mut closing: Closing,
 ) {
     let turn = Turn::default();
     let io = TokioIo::new(Timed::new(stream, turn.clone(), Limits::DEFAULT));
@@ -92,7 +86,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(
         biased;
         // How a connection ended is of no interest: clients go as they like.
         _ = connection.as_mut() => return,
-        _ = close.wait_for(|close| *close) => connection.as_mut().graceful_shutdown(),
+        () = closing.told() => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
 }

@@ -85,13 +85,17 @@ impl Doors {
     }
 
     /// The next connection.
-    pub async fn accept(&self) -> (TcpStream, Speaks) {
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::accept`].
+    pub async fn accept(&self) -> io::Result<(TcpStream, Speaks)> {
         let Some((second, speaks)) = &self.second else {
-            return (self.first.accept().await, Speaks::Http);
+            return Ok((self.first.accept().await?, Speaks::Http));
         };
         tokio::select! {
-            stream = self.first.accept() => (stream, Speaks::Http),
-            stream = second.accept() => (stream, Speaks::Other(*speaks)),
+            stream = self.first.accept() => Ok((stream?, Speaks::Http)),
+            stream = second.accept() => Ok((stream?, Speaks::Other(*speaks))),
         }
     }
 

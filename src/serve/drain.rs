@@ -21,6 +21,7 @@ use super::doors::Doors;
 use super::event_loop::Loops;
 use super::service::{Phase, Service};
 use super::settings::Settings;
+use super::shortage::Shortage;
 
 /// What tells a server to go.
 #[derive(Debug)]
@@ -69,21 +70,32 @@ impl Stop {
 }
 
 /// Finishes what is in flight; gives the connections that were open still when the time was over.
-pub async fn drain(doors: Doors, loops: &Loops, service: &Service, settings: &Settings, mut stop: Stop) -> usize {
+pub async fn drain(
+    doors: Doors,
+    loops: &Loops,
+    service: &Service,
+    settings: &Settings,
+    mut stop: Stop,
+    log: &dyn Fn(&str),
+) -> usize {
     tokio::select! {
-        () = finish(doors, loops, service, settings) => {}
+        () = finish(doors, loops, service, settings, log) => {}
         _ = stop.interrupt.recv() => {}
     }
     loops.count()
 }
 
-async fn finish(doors: Doors, loops: &Loops, service: &Service, settings: &Settings) {
+async fn finish(doors: Doors, loops: &Loops, service: &Service, settings: &Settings, log: &dyn Fn(&str)) {
     if !settings.drain.is_zero() {
         service.enter(Phase::Draining);
         let end = Instant::now() + settings.drain;
+        let mut shortage = Shortage::default();
         loop {
             tokio::select! {
-                stream = doors.accept() => loops.serve(stream),
+                accepted = doors.accept() => match accepted {
+                    Ok(stream) => loops.serve(stream),
+                    Err(error) => shortage.cope(&error, loops, log).await,
+                },
                 () = sleep_until(end) => break,
             }
         }

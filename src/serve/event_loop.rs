@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use super::closing::Closer;
 use super::connection;
 use super::doors::Speaks;
 use super::front::Front;
@@ -20,8 +21,7 @@ use super::worker::{Task, Worker, Workers};
 #[derive(Debug)]
 pub struct Loops {
     loops: Vec<Loop>,
-    /// Each connection holds a receiver, and closes as soon as it can when this is true.
-    close: watch::Sender<bool>,
+    closer: Closer,
 }
 
 #[derive(Debug)]
@@ -37,13 +37,13 @@ impl Loops {
     ///
     /// When the system gives no thread.
     pub fn start(workers: Workers, front: &Arc<Front>) -> Result<Self> {
-        let (close, _) = watch::channel(false);
+        let closer = Closer::new();
         let loops = workers
             .into_iter()
             .enumerate()
-            .map(|(index, (worker, task))| Loop::start(index, worker, task, Arc::clone(front), close.clone()))
+            .map(|(index, (worker, task))| Loop::start(index, worker, task, Arc::clone(front), closer.clone()))
             .collect::<Result<_>>()?;
-        Ok(Self { loops, close })
+        Ok(Self { loops, closer })
     }
 
     /// Gives a stream to the loop that has the fewest.
@@ -63,27 +63,26 @@ impl Loops {
 
     /// Closes connections that are idle, and the others after their request.
     pub fn close(&self) {
-        self.close.send_replace(true);
+        self.closer.all();
+    }
+
+    /// The same of those that are open now, to make room for others.
+    pub fn relieve(&self) {
+        self.closer.present();
     }
 
     /// Waits until there is none.
     pub async fn closed(&self) {
         // A stream on its way to its loop is counted before it can be waited for.
         while self.count() > 0 {
-            self.close.closed().await;
+            self.closer.closed().await;
             tokio::task::yield_now().await;
         }
     }
 }
 
 impl Loop {
-    fn start(
-        index: usize,
-        worker: Worker,
-        task: Option<Task>,
-        front: Arc<Front>,
-        close: watch::Sender<bool>,
-    ) -> Result<Self> {
+    fn start(index: usize, worker: Worker, task: Option<Task>, front: Arc<Front>, closer: Closer) -> Result<Self> {
         let (streams, mut handed) = mpsc::unbounded_channel::<(std::net::TcpStream, Speaks)>();
         let open = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&open);
@@ -100,12 +99,12 @@ impl Loop {
                     }
                     let worker = Arc::new(worker);
                     while let Some((stream, speaks)) = handed.recv().await {
-                        let close = close.subscribe();
+                        let closing = closer.subscribe();
                         let (worker, front) = (Arc::clone(&worker), Arc::clone(&front));
-                        let open = Open(Arc::clone(&counted));
+                        let open = Open::begin(&counted, &worker);
                         tokio::spawn(async move {
                             if let Ok(stream) = TcpStream::from_std(stream) {
-                                connection::serve(stream, speaks, worker, front, close).await;
+                                connection::serve(stream, speaks, worker, front, closing).await;
                             }
                             drop(open);
                         });
@@ -117,11 +116,25 @@ impl Loop {
     }
 }
 
-/// An open connection.
-struct Open(Arc<AtomicUsize>);
+/// An open connection, which its loop has counted already.
+struct Open {
+    counted: Arc<AtomicUsize>,
+    worker: Arc<Worker>,
+}
+
+impl Open {
+    fn begin(counted: &Arc<AtomicUsize>, worker: &Arc<Worker>) -> Self {
+        worker.service().metrics().connected();
+        Self {
+            counted: Arc::clone(counted),
+            worker: Arc::clone(worker),
+        }
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.counted.fetch_sub(1, Ordering::Relaxed);
+        self.worker.service().metrics().disconnected();
     }
 }

@@ -196,10 +196,13 @@ impl Front {
         self.access_log.as_ref().map_or(0, AccessLog::lost)
     }
 
-    /// Waits until the last lines of the access log are written.
-    pub fn end(&self) {
-        if let Some(log) = &self.access_log {
-            log.end();
+    /// Waits until the last lines of the access log are written; gives what is to be said of those that are not.
+    pub fn end(&self) -> Option<String> {
+        match self.access_log.as_ref().map_or(0, AccessLog::end) {
+            0 => None,
+            left => Some(format!(
+                "access log: the last {left} lines lost, because nobody takes them"
+            )),
         }
     }
 }

@@ -2,17 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::time::sleep;
 
 use super::settings::Settings;
 use crate::problem::Problem;
-
-/// How long to wait when the system has no resources for another connection.
-const BREATH: Duration = Duration::from_millis(50);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -82,18 +77,21 @@ impl Listener {
     }
 
     /// The next connection.
-    pub async fn accept(&self) -> TcpStream {
+    ///
+    /// # Errors
+    ///
+    /// That the system has no file descriptor or no memory for another one: those that are open will free some.
+    pub async fn accept(&self) -> io::Result<TcpStream> {
         loop {
             match self.socket.accept().await {
-                Ok((stream, _)) => return stream,
+                Ok((stream, _)) => return Ok(stream),
                 // The client went before it was let in.
                 Err(error)
                     if matches!(
                         error.kind(),
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                     ) => {}
-                // Out of file descriptors or memory: those that are open will free some.
-                Err(_) => sleep(BREATH).await,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -62,6 +62,14 @@ pub const IN_FLIGHT: Metric = Metric {
     labels: &[],
     help: "Prediction requests that are being answered now.",
 };
+/// Connections that are open.
+pub const CONNECTIONS: Metric = Metric {
+    name: "emberline_connections",
+    kind: Kind::Gauge,
+    unit: "connections",
+    labels: &[],
+    help: "Connections that are open now, idle ones among them. Each is an open file of the process.",
+};
 /// Requests that wait for the model.
 pub const QUEUE_DEPTH: Metric = Metric {
     name: "emberline_queue_depth",
@@ -92,7 +100,7 @@ pub const DISPATCHES: Metric = Metric {
     kind: Kind::Counter,
     unit: "batches",
     labels: &["reason"],
-    help: "Batches sent to the model: `idle` found it free, `busy` gathered while it worked, `full` reached the limit.",
+    help: "Batches gathered for the model: `idle` found it free, `busy` gathered while it worked, `full` reached the limit.",
 };
 /// Time in the queue.
 pub const QUEUE_TIME: Metric = Metric {
@@ -224,10 +232,11 @@ pub const BUILD_INFO: Metric = Metric {
 };
 
 /// Every metric, in the order of `/metrics`.
-pub const TABLE: [&Metric; 23] = [
+pub const TABLE: [&Metric; 24] = [
     &REQUESTS,
     &DURATION,
     &IN_FLIGHT,
+    &CONNECTIONS,
     &QUEUE_DEPTH,
     &QUEUE_CAPACITY,
     &BATCH_SIZE,
@@ -335,6 +344,7 @@ pub struct Metrics {
     requests: [[AtomicU64; STATUS.len()]; Protocol::ALL.len()],
     durations: [Histogram; Protocol::ALL.len()],
     in_flight: AtomicI64,
+    connections: AtomicI64,
     batches: Histogram,
     dispatches: [AtomicU64; Dispatch::ALL.len()],
     queue_times: Histogram,
@@ -379,6 +389,7 @@ impl Metrics {
             requests: Default::default(),
             durations: std::array::from_fn(|_| Histogram::new(&DURATION_BOUNDS, 1e9)),
             in_flight: AtomicI64::new(0),
+            connections: AtomicI64::new(0),
             batches: Histogram::new(&BATCH_BOUNDS, 1.0),
             dispatches: Default::default(),
             queue_times: Histogram::new(&DURATION_BOUNDS, 1e9),
@@ -393,6 +404,16 @@ impl Metrics {
     pub fn enter(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(&self.in_flight)
+    }
+
+    /// Counts a connection as open, until [`Metrics::disconnected`].
+    pub fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts it as closed.
+    pub fn disconnected(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts an answered request.
@@ -467,6 +488,7 @@ impl Metrics {
             page.histogram(&DURATION, &[protocol.name()], &self.durations[protocol as usize]);
         }
         page.single(&IN_FLIGHT, self.in_flight());
+        page.single(&CONNECTIONS, self.connections.load(Ordering::Relaxed));
         page.single(&QUEUE_DEPTH, now.queue_depth);
         page.single(&QUEUE_CAPACITY, now.queue_capacity);
         page.head(&BATCH_SIZE);

@@ -9,6 +9,7 @@
 mod access_log;
 mod batcher;
 pub mod cache;
+mod closing;
 mod connection;
 mod datatype;
 mod doors;
@@ -38,6 +39,7 @@ mod router;
 pub mod second_port;
 mod service;
 pub mod settings;
+mod shortage;
 pub mod signature;
 pub mod tensor;
 mod timed;
@@ -60,6 +62,7 @@ use front::Front;
 use inherit::Control;
 use second_port::SecondPort;
 use service::Service;
+use shortage::Shortage;
 
 /// Serves a bundle until it is told to go. `second` is what is spoken on the second port, where one is asked for. `log`
 /// gets a line for each port when the server is ready (`listening on http://127.0.0.1:5000`, the last of them), when it is
@@ -92,6 +95,7 @@ async fn live(
     log: &dyn Fn(&str),
 ) -> Result<()> {
     let stop = Stop::watch()?;
+    shortage::raise_limit();
     if !settings.inherit {
         let doors = Doors::bind(settings, second).await?;
         let mut control = None;
@@ -120,7 +124,9 @@ async fn serve(
         outcome = serve_behind(&front, bundle, settings, doors, control, stop, log) => outcome,
         never = front.watch(log) => match never {},
     };
-    front.end();
+    if let Some(line) = front.end() {
+        log(&line);
+    }
     outcome
 }
 
@@ -150,15 +156,20 @@ async fn serve_behind(
         log(&format!("{name} on {}://{address}", front.scheme()));
     }
     log(&format!("listening on {}://{address}", front.scheme()));
+    let mut shortage = Shortage::default();
     let reason = loop {
         tokio::select! {
-            stream = doors.accept() => loops.serve(stream),
+            accepted = doors.accept() => match accepted {
+                Ok(stream) => loops.serve(stream),
+                Err(error) => shortage.cope(&error, &loops, log).await,
+            },
             reason = stop.told() => break reason,
         }
     };
     log(&format!("{reason}: finishing what is in flight"));
-    match drain::drain(doors, &loops, &service, settings, stop).await {
+    match drain::drain(doors, &loops, &service, settings, stop, log).await {
         0 => log("all connections are closed"),
+        1 => log("1 connection was open still when the time was over"),
         open => log(&format!("{open} connections were open still when the time was over")),
     }
     Ok(())

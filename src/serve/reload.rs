@@ -97,7 +97,7 @@ impl<T> fmt::Debug for Reloaded<T> {
 }
 
 fn contents(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
-    paths.iter().map(|path| files::read(path)).collect()
+    paths.iter().map(|path| files::read_regular(path)).collect()
 }
 
 fn digest(contents: &Result<Vec<Vec<u8>>, Error>) -> [u8; 32] {

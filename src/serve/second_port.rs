@@ -10,8 +10,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 
+pub use super::closing::Closing;
 pub use super::front::{Front, Outcome, Visit};
 pub use super::metrics::Protocol;
 pub use super::payload::read;
@@ -45,8 +45,8 @@ pub struct Connection {
     pub worker: Arc<Worker>,
     /// What every request has to do with.
     pub front: Arc<Front>,
-    /// True when the connection is to close as soon as its requests are answered.
-    pub close: watch::Receiver<bool>,
+    /// Says when the connection is to close as soon as its requests are answered.
+    pub closing: Closing,
 }
 
 /// Both ways of a connection.

@@ -89,6 +89,19 @@ impl<S> Timed<S> {
             .then(|| since + if begun { self.limits.head } else { self.limits.idle })
     }
 
+    /// An answer has been written: the client's time begins, though nobody may ask for what it sends before it does.
+    fn answered(&mut self, context: &mut Context<'_>) {
+        if self.turn.number() == self.waiting.0 {
+            return;
+        }
+        if let Some(deadline) = self.deadline()
+            && self.read.0.is_none()
+        {
+            // Its end wakes the task, which reads then.
+            let _ = self.read.poll(context, deadline);
+        }
+    }
+
     fn received(&mut self) {
         let turn = self.turn.number();
         if self.waiting.0 != turn || !self.waiting.2 {
@@ -149,6 +162,7 @@ impl<S: AsyncWrite + Unpin> Timed<S> {
     fn written<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.write.stop();
+            self.answered(context);
             return outcome;
         }
         let deadline = match &self.write.0 {
@@ -244,6 +258,33 @@ mod tests {
         client.write_all(b"G").await.expect("sent");
         assert_eq!(server.read_u8().await.expect("a byte"), b'G');
         assert!(!ends(&mut server).await, "its head has begun");
+    }
+
+    /// hyper reads on after an answer only when there is something to read.
+    #[tokio::test]
+    async fn an_answered_client_is_idle_from_then_on() {
+        let (mut client, server) = duplex(64);
+        let turn = Turn::default();
+        let limits = Limits { idle: SHORT, ..LIMITS };
+        let mut server = Timed::new(server, turn.clone(), limits);
+        client.write_all(b"G").await.expect("sent");
+        assert_eq!(server.read_u8().await.expect("a byte"), b'G');
+        turn.next();
+        tokio::time::sleep(SHORT).await;
+        turn.next();
+        server.write_all(b"answer").await.expect("written");
+        let answered = Instant::now();
+        // What is armed is the limit of the idle time, and it counts from the answer.
+        let timer = server.read.0.as_ref().expect("a timer").deadline();
+        assert!(
+            timer >= answered - SHORT && timer <= answered + SHORT,
+            "{:?}",
+            timer - answered
+        );
+        sleep_until(timer).await;
+        let ended = server.read_u8().await.map_err(|error| error.kind());
+        assert_eq!(ended, Err(io::ErrorKind::TimedOut));
+        assert!(answered.elapsed() < SHORT * 2);
     }
 
     #[tokio::test]

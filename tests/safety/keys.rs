@@ -218,9 +218,79 @@ fn a_key_file_that_lets_nobody_in_is_no_key_file() {
     refused(&file, "other.keys:2: the second word of `phone` is no `sha256:` digest");
 }
 
+/// A key that was handed out is good, and one that was taken back is not, whoever else works on the file.
+#[test]
+fn keys_that_are_made_and_removed_at_once_are_all_heard_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = |arguments: &[&str]| tool::run(folder.path(), &[&["keys"], arguments].concat()).success();
+    let old: Vec<String> = (0..6).map(|number| format!("old-{number}")).collect();
+    keys(&["add", "first"]);
+    for name in &old {
+        keys(&["add", name]);
+    }
+    std::thread::scope(|scope| {
+        for name in &old {
+            scope.spawn(|| keys(&["remove", name]));
+        }
+        for number in 0..6 {
+            scope.spawn(move || keys(&["add", &format!("new-{number}")]));
+        }
+    });
+    let listed = keys(&["list", "-o", "json"]).json();
+    let listed = listed["keys"].as_array().expect("keys");
+    let mut names: Vec<&str> = listed.iter().filter_map(|key| key["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["first", "new-0", "new-1", "new-2", "new-3", "new-4", "new-5"]);
+}
+
+/// A pipe in the file's place would have its reader wait for ever, and later changes go unseen.
+#[test]
+fn a_pipe_in_the_place_of_the_key_file_holds_up_nothing() {
+    let keyed = Keyed::new();
+    let kept = add(keyed.folder.path(), "kept");
+    let gone = add(keyed.folder.path(), "gone");
+    let server = keyed.start(&[]);
+    let mut connection = Connection::open(server.address).expect("connected");
+    assert_eq!(status(&mut connection, "/v2/models/digits", &bearer(&gone)), 200);
+    let (file, aside) = (keyed.file(), keyed.folder.path().join("aside"));
+    fs::rename(&file, &aside).expect("moved");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &file,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a pipe");
+    server.says("it is no file");
+    fs::rename(&aside, &file).expect("moved back");
+    tool::run(keyed.folder.path(), &["keys", "remove", "gone"]).success();
+    server.says("read again");
+    assert_eq!(status(&mut connection, "/v2/models/digits", &bearer(&gone)), 401);
+    assert_eq!(status(&mut connection, "/v2/models/digits", &bearer(&kept)), 200);
+}
+
 #[test]
 fn beyond_this_machine_it_takes_keys_or_a_word() {
     let keyed = Keyed::new();
+    // A word, and not just anything.
+    for program in [
+        [env!("CARGO_BIN_EXE_emberline-server"), ""],
+        [env!("CARGO_BIN_EXE_emberline"), "serve"],
+    ] {
+        let mut command = crate::fixture::process::clean(program[0]);
+        match program[1] {
+            "" => command.arg(&keyed.bundle),
+            serve => command.args([serve, "--bundle"]).arg(&keyed.bundle),
+        };
+        command
+            .args(["--host", "0.0.0.0", "--port", "0"])
+            .env("EMBERLINE_ALLOW_PUBLIC", "maybe");
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("maybe"), "{said}");
+    }
     let output = run(&[keyed.bundle.as_os_str(), "--host".as_ref(), "0.0.0.0".as_ref()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");

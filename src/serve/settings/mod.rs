@@ -137,12 +137,12 @@ impl Settings {
             "host" => value.clone_into(&mut self.host),
             "port" => self.port = number(value)?,
             "grpc-port" => self.grpc_port = (!value.is_empty()).then(|| number(value)).transpose()?,
-            "allow-public" => self.allow_public = truth(value),
+            "allow-public" => self.allow_public = truth(value)?,
             "keys" => self.keys = file(value),
             "tls-cert" => self.tls_cert = file(value),
             "tls-key" => self.tls_key = file(value),
-            "access-log" => self.access_log = truth(value),
-            "inherit" => self.inherit = truth(value),
+            "access-log" => self.access_log = truth(value)?,
+            "inherit" => self.inherit = truth(value)?,
             "drain" => self.drain = seconds(value)?,
             "idle-grace" => self.idle_grace = seconds(value)?,
             "grace" => self.grace = seconds(value)?,
@@ -174,12 +174,13 @@ fn number<N: FromStr>(text: &str) -> Result<N, String> {
         .map_err(|_| format!("`{text}` is no whole number that fits"))
 }
 
-/// As clap reads a switch from the environment, with its `FalseyValueParser`.
-fn truth(text: &str) -> bool {
-    !matches!(
-        text.to_lowercase().as_str(),
-        "" | "0" | "n" | "no" | "f" | "false" | "off"
-    )
+/// As clap reads a switch from the environment, with its `BoolishValueParser`: what it does not know is no yes.
+fn truth(text: &str) -> Result<bool, String> {
+    match text.to_lowercase().as_str() {
+        "1" | "y" | "yes" | "t" | "true" | "on" => Ok(true),
+        "" | "0" | "n" | "no" | "f" | "false" | "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither `true` nor `false`")),
+    }
 }
 
 fn file(text: &str) -> Option<PathBuf> {

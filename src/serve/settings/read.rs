@@ -77,7 +77,7 @@ impl Request {
     }
 }
 
-const TRY_HELP: &str = "`emberline-server --help` lists the flags";
+const TRY_HELP: &str = "`--help` lists the flags";
 
 fn text(value: OsString, name: &str) -> Result<String> {
     value
@@ -210,6 +210,8 @@ mod tests {
         assert!(error(&["b", "c"]).contains("\"c\""));
         assert!(error(&["b", "--inherit", "--drain", "1"]).contains("--drain"));
         assert!(error(&["b", "--inherit", "--grpc-port", "0"]).contains("EMBERLINE_GRPC_PORT"));
+        let refused = read(&["b"], &[("EMBERLINE_ALLOW_PUBLIC", "maybe")]).expect_err("refused");
+        assert!(refused.contains("`maybe` is neither"), "{refused}");
         let refused = read(&["b"], &[("EMBERLINE_PORT", "x")]).expect_err("refused");
         assert!(refused.contains("`EMBERLINE_PORT`: `x`"), "{refused}");
     }
