@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -13,9 +13,10 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("bundle", &["problem", "files", "preprocess", "model"]),
     ("predict", &["problem", "preprocess", "model", "bundle"]),
+    ("probe", &["problem", "preprocess", "bundle"]),
     (
         "serve",
-        &["problem", "files", "clock", "preprocess", "bundle", "predict"],
+        &["problem", "files", "clock", "preprocess", "bundle", "predict", "probe"],
     ),
     ("grpc", &["preprocess", "serve"]),
     // The command-line tool.

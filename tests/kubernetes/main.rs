@@ -9,6 +9,7 @@ mod running;
 #[path = "../tool/mod.rs"]
 mod tool;
 
+mod availability;
 mod failures;
 mod gateway;
 mod guide;
@@ -16,6 +17,7 @@ mod harness;
 mod monitoring;
 mod objects;
 mod pipeline;
+mod requests;
 mod rollout;
 mod service;
 mod setup;
