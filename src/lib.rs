@@ -11,6 +11,7 @@
 //! - [`predict`]: a bundle that answers.
 //! - [`serve`]: the same over HTTP.
 //! - `grpc` (in the feature of that name): the same over gRPC, on a second port.
+//! - [`probe`]: a steady stream of predictions to a service, and what became of each.
 //!
 //! That much is the runtime, `emberline-server`. The `cli` feature adds what the tool needs:
 //!
@@ -34,6 +35,7 @@ pub mod grpc;
 pub mod model;
 pub mod predict;
 pub mod preprocess;
+pub mod probe;
 pub mod problem;
 pub mod serve;
 

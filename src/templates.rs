@@ -96,6 +96,8 @@ pub const KUBERNETES_NETWORK_POLICY: &str = include_str!("../templates/kubernete
 pub const KUBERNETES_KEYS: &str = include_str!("../templates/kubernetes/keys.yaml");
 /// See [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_AUTOSCALER: &str = include_str!("../templates/kubernetes/autoscaler.yaml");
+/// The pod that proves a change; see [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_PROBE: &str = include_str!("../templates/kubernetes/probe.yaml");
 
 /// Renders a template with the values of `context`.
 ///

@@ -13,9 +13,10 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("bundle", &["problem", "files", "preprocess", "model"]),
     ("predict", &["problem", "preprocess", "model", "bundle"]),
+    ("probe", &["problem", "preprocess", "bundle"]),
     (
         "serve",
-        &["problem", "files", "clock", "preprocess", "bundle", "predict"],
+        &["problem", "files", "clock", "preprocess", "bundle", "predict", "probe"],
     ),
     ("grpc", &["preprocess", "serve"]),
     // The command-line tool.

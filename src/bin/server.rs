@@ -1,10 +1,12 @@
 //! `emberline-server`: the runtime that goes into an image. It reads its arguments and serves.
 //!
-//! This is the one place of the runtime that prints: help and version on stdout, everything else on stderr.
+//! This is the one place of the runtime that prints: help, version and what a probe counts on stdout, everything else on
+//! stderr.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use emberline::probe;
 use emberline::problem::Problem;
 use emberline::second_port;
 use emberline::serve::{self, Request, health};
@@ -27,6 +29,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
         },
+        Ok(Request::Probe(order)) => match probe::run(&order, &tell) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
         Err(error) => fail(&error, 2),
     }
 }
@@ -40,6 +46,11 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
         say(&format!("hint: {hint}"));
     }
     ExitCode::from(code)
+}
+
+fn tell(line: &str) {
+    // A reader that has gone misses what is told, and no request is counted otherwise for it.
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn say(line: &str) {

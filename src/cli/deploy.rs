@@ -22,7 +22,7 @@ use crate::bundle::{Evaluation, Store, Verdict, require_pass};
 use crate::cluster::Manifest;
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::kubernetes::{Kubernetes, Manifests};
-use crate::deploy::{Autoscale, Events, Instance, Replicas, Request, Service};
+use crate::deploy::{Autoscale, Events, Instance, Proof, Replicas, Request, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
 use crate::project::{Project, TargetKind};
@@ -48,6 +48,9 @@ pub struct Args {
     /// How long a replica may take until it is ready
     #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
     pub timeout: Duration,
+    /// Kubernetes: send the service no requests meanwhile, which prove that none is lost
+    #[arg(long, env = "EMBERLINE_NO_PROBE")]
+    pub no_probe: bool,
     /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
     #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
     pub dry_run: Option<DryRun>,
@@ -100,7 +103,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
     let kind = args.place.kind(&project)?;
     let request = request(&args.wanted, args.timeout, &project, kind, context)?;
-    let target = args.place.target(&project)?;
+    let target = args.place.target_to_change(&project, args.no_probe)?;
     warn_of_tls(context);
     let now = target.status().ok();
     if let Some(now) = &now {
@@ -350,6 +353,18 @@ impl Events for Watch<'_> {
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
+
+    fn proved(&self, proof: &Result<Proof, String>, arrived: bool) {
+        match proof {
+            Ok(proof) if proof.failed > 0 => self.output.warn(&format!("availability: {proof}")),
+            // Otherwise the report says it.
+            Ok(proof) if !arrived => self.output.note(&format!("availability: {proof}")),
+            Ok(_) => {}
+            Err(reason) => self.output.warn(&format!(
+                "nothing proves that no request was lost, because the probe could not work: {reason}"
+            )),
+        }
+    }
 }
 
 /// Replicas of the revision that is wanted that answer.
@@ -384,7 +399,7 @@ impl Report for ServiceReport {
         if updated < ready {
             replicas = format!("{replicas}, {updated} of them of revision {}", service.revision);
         }
-        let facts = [
+        let mut facts = vec![
             ("name", service.name.clone()),
             ("target", target),
             ("version", service.version.clone()),
@@ -407,6 +422,9 @@ impl Report for ServiceReport {
                 },
             ),
         ];
+        if let Some(proof) = &service.proof {
+            facts.push(("availability", proof.to_string()));
+        }
         let text = table(&facts);
         match &service.trouble {
             None => text,

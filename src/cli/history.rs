@@ -48,7 +48,16 @@ pub struct HistoryReport {
 
 impl Report for HistoryReport {
     fn text(&self) -> String {
-        let heads = ["REVISION", "VERSION", "WHEN", "WHO", "GATE", "SOURCE", "OUTCOME"];
+        let heads = [
+            "REVISION",
+            "VERSION",
+            "WHEN",
+            "WHO",
+            "GATE",
+            "SOURCE",
+            "FAILED REQUESTS",
+            "OUTCOME",
+        ];
         let rows = self.revisions.iter().map(|revision| {
             let source = &revision.source;
             let mut outcome = revision.outcome.name().to_owned();
@@ -68,6 +77,10 @@ impl Report for HistoryReport {
                     .source_revision
                     .as_ref()
                     .map_or_else(|| "-".to_owned(), |revision| revision.chars().take(12).collect()),
+                revision
+                    .proof
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), |proof| format!("{} of {}", proof.failed, proof.sent)),
                 outcome,
             ]
         });

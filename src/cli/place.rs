@@ -100,6 +100,23 @@ impl Place {
         })
     }
 
+    /// As [`Place::target`], for a change; `no_probe` leaves out the requests that prove that it loses none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Place::target`], and [`Failure::Usage`] when there are none that could be left out.
+    pub fn target_to_change(&self, project: &Project, no_probe: bool) -> Result<Box<dyn Target>> {
+        match self.kind(project)? {
+            _ if !no_probe => self.target(project),
+            TargetKind::Kubernetes => Ok(Box::new(self.kubernetes(project)?.without_probe())),
+            kind => Err(Failure::Usage(format!(
+                "`--no-probe` is about a pod of a cluster, and the target is `{}`, which has none",
+                kind.name()
+            ))
+            .into()),
+        }
+    }
+
     /// The service of `project` in the cluster.
     ///
     /// # Errors

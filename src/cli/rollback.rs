@@ -28,6 +28,9 @@ pub struct Args {
     /// How long a replica may take until it is ready
     #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
     pub timeout: Duration,
+    /// Kubernetes: send the service no requests meanwhile, which prove that none is lost
+    #[arg(long, env = "EMBERLINE_NO_PROBE")]
+    pub no_probe: bool,
 }
 
 /// Runs the command.
@@ -39,7 +42,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
     let watch = Watch::new(context)?;
     args.place
-        .target(&project)?
+        .target_to_change(&project, args.no_probe)?
         .rollback(args.revision, args.timeout, &watch)
         .map(ServiceReport)
 }

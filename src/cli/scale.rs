@@ -43,6 +43,9 @@ pub struct Args {
     /// How long all of it may take
     #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
     pub timeout: Duration,
+    /// Kubernetes: send the service no requests meanwhile, which prove that none is lost
+    #[arg(long, env = "EMBERLINE_NO_PROBE")]
+    pub no_probe: bool,
 }
 
 /// Runs the command.
@@ -52,7 +55,7 @@ pub struct Args {
 /// When nothing is deployed, or the replicas do not become ready.
 pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
-    let target = args.place.target(&project)?;
+    let target = args.place.target_to_change(&project, args.no_probe)?;
     let watch = Watch::new(context)?;
     match (args.replicas, args.autoscale) {
         (Some(replicas), _) => target.scale(replicas, args.timeout, &watch),

@@ -69,6 +69,9 @@ pub struct Args {
     /// How long a replica may take until it is ready
     #[arg(long, value_parser = duration, default_value = "60s", env = "EMBERLINE_TIMEOUT")]
     pub timeout: Duration,
+    /// Kubernetes: send the service no requests meanwhile, which prove that none is lost
+    #[arg(long, env = "EMBERLINE_NO_PROBE")]
+    pub no_probe: bool,
 }
 
 /// What each link gave.
@@ -163,6 +166,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
                 ..deploy::Wanted::default()
             },
             timeout: args.timeout,
+            no_probe: args.no_probe,
             dry_run: None,
         },
         context,

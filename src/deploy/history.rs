@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::Proof;
 use crate::bundle::{Bundle, Verdict};
 pub use crate::clock::{seconds, seconds_since_1970, utc};
 use crate::problem::Problem;
@@ -13,7 +14,7 @@ use crate::problem::Problem;
 pub const KEPT: usize = 50;
 
 /// One revision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
     /// Counted from 1, never used twice.
     pub revision: u64,
@@ -30,6 +31,9 @@ pub struct Revision {
     pub outcome: Outcome,
     /// Why it failed, if it did.
     pub reason: Option<String>,
+    /// What requests through the service saw of the change to it, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
 }
 
 /// The bundle of a revision, and what is known of it.
@@ -105,6 +109,7 @@ impl Revision {
             deployed_by: who(),
             outcome: Outcome::Progressing,
             reason: None,
+            proof: None,
         }
     }
 }
@@ -211,6 +216,7 @@ mod tests {
             deployed_by: "someone@somewhere".into(),
             outcome,
             reason: None,
+            proof: None,
         }
     }
 

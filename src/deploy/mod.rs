@@ -9,10 +9,12 @@ pub mod history;
 pub mod kubernetes;
 pub mod local;
 mod lock;
+mod proof;
 mod records;
 mod service;
 mod trouble;
 
+pub use proof::Proof;
 use service::address;
 pub use service::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
 
@@ -118,6 +120,10 @@ pub trait Events {
     /// Whether to stop waiting. The change itself goes on where a supervisor or a cluster makes it; where it is made by
     /// this command, it ends after the step at hand.
     fn interrupted(&self) -> bool;
+
+    /// What requests through the service saw of the change, or why nobody knows. `arrived` says whether it came to what was
+    /// asked for; the service that is then given holds the same.
+    fn proved(&self, _proof: &Result<Proof, String>, _arrived: bool) {}
 }
 
 /// Which lines of the logs.

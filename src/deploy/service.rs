@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Proof;
 use crate::project::TargetKind;
 
 /// A service as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Service {
     /// The project's name.
     pub name: String,
@@ -37,6 +38,12 @@ pub struct Service {
     pub instances: Vec<Instance>,
     /// What went wrong last.
     pub trouble: Option<Trouble>,
+    /// What requests through the service saw of the change that was just made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+    /// Why nobody knows, where it should be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof_hint: Option<String>,
 }
 
 /// Numbers of processes.

@@ -17,6 +17,7 @@ use super::worker::{Inputs, Worker};
 use super::{image, payload};
 use crate::predict::{MOST_PIXELS, OneOrMore, argmax, decimals};
 use crate::preprocess::Schema;
+use crate::probe;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -88,7 +89,10 @@ pub async fn predict(
     } else {
         read(schema, kind, &body, &mut inputs).await?;
     }
-    let answers = worker.answer(&inputs, deadline).await?;
+    let answers = match headers.contains_key(probe::HEADER) {
+        true => worker.answer_uncounted(&inputs, deadline).await?,
+        false => worker.answer(&inputs, deadline).await?,
+    };
     let predictions = answers
         .rows()
         .map(|probabilities| {

@@ -93,6 +93,22 @@ impl Worker {
     ///
     /// Which input is wrong, and how; or that the model cannot answer now.
     pub async fn answer(&self, inputs: &Inputs, deadline: Option<Instant>) -> Result<Answers<'_>, Refusal> {
+        let answers = self.answer_uncounted(inputs, deadline).await?;
+        let width = self.service.predictor().input_width();
+        for (raw, row) in inputs.raw.chunks_exact(width).zip(answers.rows()) {
+            let class = argmax(row);
+            self.service.metrics().predicted(class, row[class]);
+            self.service.drift().observe(raw, class);
+        }
+        Ok(answers)
+    }
+
+    /// As [`Worker::answer`], for inputs that nobody wants to know of: they count neither as predictions nor as drift.
+    ///
+    /// # Errors
+    ///
+    /// As [`Worker::answer`].
+    pub async fn answer_uncounted(&self, inputs: &Inputs, deadline: Option<Instant>) -> Result<Answers<'_>, Refusal> {
         if inputs.count == 0 {
             return Err(Refusal::bad("the request holds no input"));
         }
@@ -105,20 +121,13 @@ impl Worker {
                 ),
             ));
         }
-        let predictor = self.service.predictor();
-        let answers = Answers {
+        Ok(Answers {
             probabilities: match self.service.cache() {
                 None => self.computed(inputs, None, deadline).await?,
                 Some(cache) => self.remembered(cache, inputs, deadline).await?,
             },
             classes: &self.service.manifest().classes,
-        };
-        for (raw, row) in inputs.raw.chunks_exact(predictor.input_width()).zip(answers.rows()) {
-            let class = argmax(row);
-            self.service.metrics().predicted(class, row[class]);
-            self.service.drift().observe(raw, class);
-        }
-        Ok(answers)
+        })
     }
 
     /// The model's answers to all inputs, or to those at some places.

@@ -104,6 +104,8 @@ impl Docker {
             phase,
             instances: found.iter().map(Container::instance).collect(),
             trouble: None,
+            proof: None,
+            proof_hint: None,
         }
     }
 

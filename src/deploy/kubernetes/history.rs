@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifests::{MANAGED, Names};
 use crate::cluster::{Cluster, Write};
+use crate::deploy::Proof;
 use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision};
 use crate::problem::Problem;
 
@@ -151,6 +152,19 @@ impl<'a> History<'a> {
             }
             record.revision.outcome = outcome;
             record.revision.reason = reason;
+        }
+        self.write()
+    }
+
+    /// Keeps what requests saw of the change to a revision.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn prove(&mut self, revision: u64, proof: Proof) -> Result<()> {
+        let mut records = self.records.iter_mut();
+        if let Some(record) = records.find(|record| record.revision.revision == revision) {
+            record.revision.proof = Some(proof);
         }
         self.write()
     }

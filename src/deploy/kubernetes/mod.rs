@@ -10,6 +10,7 @@ mod history;
 mod lock;
 mod logs;
 mod manifests;
+mod proof;
 mod rights;
 mod told;
 
@@ -33,6 +34,7 @@ use self::former::{Former, former, has_arrived, set_replicas, settle};
 use self::history::{History, Record, template};
 use self::lock::Lock;
 use self::manifests::{MANAGED, Names, autoscaler};
+use self::proof::Probe;
 use self::told::changed;
 use crate::cluster::rollout::Rollout;
 use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write};
@@ -54,6 +56,7 @@ pub struct Kubernetes {
     project: Project,
     names: Names,
     cluster: Cluster,
+    probes: bool,
 }
 
 impl Kubernetes {
@@ -67,7 +70,14 @@ impl Kubernetes {
             names: Names::new(&project.config.name),
             project: project.clone(),
             cluster: Cluster::connect(access)?,
+            probes: true,
         })
+    }
+
+    /// Changes without a proof that they lose no request.
+    #[must_use]
+    pub fn without_probe(self) -> Self {
+        Self { probes: false, ..self }
     }
 
     /// What a deployment would change; nothing is changed.
@@ -314,6 +324,17 @@ impl Target for Kubernetes {
         let same = history
             .current()
             .filter(|record| running.is_some() && template(&record.deployment) == template(&wanted.deployment));
+        let replicas = running.as_ref().map(Rollout::desired);
+        let stays = running.as_ref().is_some_and(Rollout::is_complete)
+            && same.is_some()
+            && (autoscale.is_some() || replicas == Some(request.replicas));
+        let probe = match self.port() {
+            _ if stays => Probe::Unasked,
+            Some(port) if port != request.port && self.probes => {
+                Probe::Lost(format!("the Service moves from port {port} to {}", request.port))
+            }
+            _ => self.probe(running.as_ref(), &lock, events)?,
+        };
         let (revision, former) = match (same, &running) {
             (Some(record), Some(running)) if record.revision.outcome == Outcome::Deployed => {
                 (record.revision.revision, Former::Same(running.desired()))
@@ -334,7 +355,8 @@ impl Target for Kubernetes {
             former,
             timeout: request.timeout,
         };
-        let service = self.roll(change, &lock, &mut history, events)?;
+        let outcome = self.roll(change, &lock, &mut history, events);
+        let service = self.proved(probe, outcome, Some((&mut history, revision)), &lock, events)?;
         differences::prune(&self.cluster, &self.names, &wanted, &history)?;
         Ok(service)
     }
@@ -345,8 +367,13 @@ impl Target for Kubernetes {
         let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
         self.cluster
             .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
+        let probe = match rollout.desired() == replicas {
+            true => Probe::Unasked,
+            false => self.probe(Some(&rollout), &lock, events)?,
+        };
         self.set_scale(replicas)?;
-        self.rescaled(rollout.desired(), &lock, timeout, events)
+        let outcome = self.rescaled(rollout.desired(), &lock, timeout, events);
+        self.proved(probe, outcome, None, &lock, events)
     }
 
     fn autoscale(&self, autoscale: Autoscale, timeout: Duration, events: &dyn Events) -> Result<Service> {
@@ -401,6 +428,7 @@ impl Target for Kubernetes {
         differences::check_keys(&rollout.deployment, &deployment, found, &revision.source.version)?;
         let former = former(&history, Some(&rollout), replicas.is_none());
         let source: ReleaseSource = revision.source;
+        let probe = self.probe(Some(&rollout), &lock, events)?;
         let number = history.begin(source, Some(revision.revision), deployment.clone())?;
         let change = Change {
             revision: number,
@@ -408,7 +436,8 @@ impl Target for Kubernetes {
             former,
             timeout,
         };
-        self.roll(change, &lock, &mut history, events)
+        let outcome = self.roll(change, &lock, &mut history, events);
+        self.proved(probe, outcome, Some((&mut history, number)), &lock, events)
     }
 
     fn status(&self) -> Result<Service> {
@@ -448,6 +477,7 @@ impl Target for Kubernetes {
         self.cluster.check_ours(deployment.as_ref(), MANAGED)?;
         self.cluster.check_ours(history.as_ref(), MANAGED)?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
+        self.remove_probe()?;
         self.remove_release(&History::read(&self.cluster, &self.names)?)?;
         self.cluster.delete::<ConfigMap>(&self.names.history())?;
         let deadline = Instant::now() + END;

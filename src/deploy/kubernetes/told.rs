@@ -80,6 +80,8 @@ impl Kubernetes {
                 hint: None,
                 log: Vec::new(),
             }),
+            proof: None,
+            proof_hint: None,
         }
     }
 
@@ -99,7 +101,7 @@ impl Kubernetes {
     }
 
     /// The port of the Service as it is.
-    fn port(&self) -> Option<u16> {
+    pub(super) fn port(&self) -> Option<u16> {
         let service: ClusterService = self.cluster.get(&self.names.service()).ok()??;
         u16::try_from(service.spec?.ports?.first()?.port).ok()
     }

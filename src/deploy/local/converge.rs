@@ -167,5 +167,7 @@ pub fn service(spec: &Spec, status: Option<&Status>, alive: bool) -> Service {
         phase,
         instances,
         trouble: status.and_then(|status| status.trouble.clone()),
+        proof: None,
+        proof_hint: None,
     }
 }

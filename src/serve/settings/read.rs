@@ -8,15 +8,18 @@ use anyhow::Result;
 use lexopt::{Arg, Parser};
 
 use super::{FLAGS, Settings};
+use crate::probe::Order;
 use crate::problem::Problem;
 
 /// What a command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Serve the bundle.
     Serve(PathBuf, Settings),
     /// Ask the server that listens as these settings say whether it is ready.
     Health(Settings),
+    /// Send a service predictions, and count what becomes of them.
+    Probe(Order),
     /// Print this on stdout: help, or the version.
     Print(String),
 }
@@ -31,9 +34,13 @@ impl Request {
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self> {
-        let mut settings = Settings::default();
         // An empty variable says nothing.
         let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        if Order::is_asked(&arguments) {
+            return Order::read(arguments, environment).map(Self::Probe);
+        }
+        let mut settings = Settings::default();
         let mut bundle = environment("EMBERLINE_BUNDLE").map(PathBuf::from);
         for flag in &FLAGS {
             let variable = flag.variable();
@@ -93,7 +100,7 @@ fn unknown(name: &str) -> anyhow::Error {
     let nearest = FLAGS
         .iter()
         .map(|flag| flag.name)
-        .chain(["health", "help", "version"])
+        .chain(["health", "probe", "help", "version"])
         .min_by_key(|known| distance(name, known));
     let problem = Problem::new(format!("there is no flag `--{name}`"));
     match nearest {
@@ -137,8 +144,9 @@ fn help() -> String {
         );
     }
     text.push_str(
-        "      --health\n          Ask the server that listens there whether it is ready: 0 if it is, for health checks\n  \
-         -h, --help\n          Print this\n  -V, --version\n          Print the version\n\nExample:\n  \
+        "      --health\n          Ask the server that listens there whether it is ready: 0 if it is, for health checks\n      \
+         --probe <URL> [--rate <N>] [--for <SECONDS>]\n          Send predictions to the service at http://HOST:PORT, 50 \
+         a second for 900 seconds, and count what becomes of them; its key is in EMBERLINE_PROBE_KEY\n  -h, --help\n          Print this\n  -V, --version\n          Print the version\n\nExample:\n  \
          emberline-server .emberline/bundles/0123456789ab --port 5000",
     );
     text
