@@ -9,6 +9,7 @@ mod running;
 #[path = "../tool/mod.rs"]
 mod tool;
 
+mod availability;
 mod failures;
 mod gateway;
 mod guide;

@@ -257,7 +257,7 @@ impl Prober<'_> {
             ..LogParams::default()
         };
         let mut told = None;
-        let heard = self.cluster.block_on(tokio::time::timeout(END, async {
+        let listening = async {
             // It is listened to before it is told to go: its log goes with it.
             let log = pods.log_stream(&self.name, &parameters).await?;
             pods.delete(&self.name, &DeleteParams::default()).await?;
@@ -271,7 +271,11 @@ impl Prober<'_> {
                 }
             }
             Ok::<(), kube::Error>(())
-        }));
+        };
+        // A timeout begins inside the runtime that keeps its time.
+        let heard = self
+            .cluster
+            .block_on(async { tokio::time::timeout(END, listening).await });
         // Deleted as it should be, it needs no second push.
         self.removed = matches!(heard, Ok(Ok(())));
         told.ok_or_else(|| match heard {

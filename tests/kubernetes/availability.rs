@@ -1,0 +1,373 @@
+//! Nothing that is done to a service on purpose loses a request: what `deploy`, `scale` and `rollback` prove themselves, and
+//! what is done to its pods without them, each under a steady stream of requests.
+//!
+//! No request is tried again, on connections that are kept as on those that are not. A container that is killed answers
+//! what it had taken to nobody: there the claim is that its neighbours lose nothing.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::running::{runs, signal, wait};
+use crate::service::Service;
+use crate::setup::{cluster, succeeded};
+
+/// Requests from this machine, by the probe of the runtime.
+struct Requests {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Requests {
+    /// Sends golden inputs of the bundle to an address, and waits until they are answered.
+    fn to(bundle: &Path, address: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_emberline-server"))
+            .arg(bundle)
+            .arg(format!("--probe=http://{address}"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the probe starts");
+        let lines = BufReader::new(child.stdout.take().expect("stdout"));
+        let mut requests = Self { child, lines };
+        let first = requests.says();
+        assert_eq!(
+            (&first["answered"], &first["failed"]),
+            (&json!(1), &json!(0)),
+            "{first}"
+        );
+        requests
+    }
+
+    fn says(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+
+    /// What became of them.
+    fn end(mut self) -> Value {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("sent");
+        loop {
+            let told = self.says();
+            if told["final"] == true {
+                self.child.wait().expect("it ended");
+                return told;
+            }
+        }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        // It has ended, when all is well.
+        let _ = self.child.kill();
+    }
+}
+
+#[track_caller]
+fn assert_none_failed(what: &str, told: &Value) {
+    eprintln!("{what}: {told}");
+    assert_eq!(told["failed"], 0, "{what}: {told}");
+    assert!(told["sent"].as_u64().is_some_and(|sent| sent > 50), "{what}: {told}");
+}
+
+/// Pods of any kind that are not on their way out.
+fn probes(service: &Service) -> usize {
+    let names = service.pods();
+    names.iter().filter(|name| *name == "digits-probe").count()
+}
+
+/// A revision has so many replicas that answer, and none that goes.
+fn settled(service: &Service, replicas: usize) -> bool {
+    let pods = service.namespace.json(&[
+        "get",
+        "pods",
+        "--selector=app.kubernetes.io/name=digits,app.kubernetes.io/component=server",
+    ]);
+    let pods = pods["items"].as_array().expect("pods").clone();
+    let ready = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        pod["metadata"]["deletionTimestamp"].is_null()
+            && conditions
+                .iter()
+                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    pods.len() == replicas && pods.iter().all(ready)
+}
+
+#[test]
+fn deploy_scale_and_rollback_prove_that_they_lose_no_request() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let (first, second) = (service.bundle(), service.bundle());
+    let fresh = service.deploy(&first, &["--replicas", "3"]);
+    assert_eq!(
+        (&fresh["proof"], &fresh["proof_hint"]),
+        (&Value::Null, &Value::Null),
+        "{fresh}"
+    );
+
+    let start = Instant::now();
+    let rolled = service.deploy(&second, &["--replicas", "3"]);
+    eprintln!(
+        "a rolling deploy of three replicas: {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+    assert_none_failed("deploy", &rolled["proof"]);
+    let versions = rolled["proof"]["versions"].as_object().expect("versions");
+    assert!(
+        versions.contains_key(&first) && versions.contains_key(&second),
+        "{rolled}"
+    );
+    assert_eq!(probes(&service), 0);
+    // The same again changes nothing, and so proves nothing.
+    assert_eq!(service.deploy(&second, &["--replicas", "3"])["proof"], Value::Null);
+
+    let down = service.ok(&["scale", "--replicas", "1"]);
+    assert_none_failed("scale down", &down["proof"]);
+    assert_none_failed("scale up", &service.ok(&["scale", "--replicas", "2"])["proof"]);
+    let text = service.run(&["rollback"]).success().stdout;
+    assert!(
+        text.contains("requests through the Service during the change, 0 failed, p99 "),
+        "{text}"
+    );
+
+    let history = service.ok(&["history"]);
+    let revisions = history["revisions"].as_array().expect("revisions");
+    assert_eq!(revisions[0]["proof"], Value::Null);
+    assert_eq!(revisions[1]["proof"], rolled["proof"]);
+    assert_none_failed("rollback", &revisions[2]["proof"]);
+    let told = service.run(&["history"]).success().stdout;
+    let sent = &rolled["proof"]["sent"];
+    assert!(
+        told.contains("FAILED REQUESTS") && told.contains(&format!("0 of {sent}")),
+        "{told}"
+    );
+
+    // A version that does not arrive costs no request either.
+    let broken = service.broken_bundle();
+    service
+        .run(&["deploy", "--allow-ungated", "--replicas", "2", "--bundle", &broken])
+        .code(4)
+        .says(&["availability: ", "0 failed"]);
+    let history = service.ok(&["history"]);
+    assert_none_failed("a version that fails", &history["revisions"][3]["proof"]);
+    assert_eq!(probes(&service), 0);
+    assert_eq!(
+        service.ok(&["scale", "--replicas", "1", "--no-probe"])["proof"],
+        Value::Null
+    );
+}
+
+#[test]
+fn a_probe_that_cannot_start_or_was_left_behind_is_in_nobodys_way() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let (first, second) = (service.bundle(), service.bundle());
+    service.deploy(&first, &[]);
+
+    // Somebody else's pod of that name stays, and the change goes on without a proof.
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "digits-probe" },
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "containers": [{
+                "name": "probe",
+                "image": format!("digits:{first}"),
+                "args": ["--probe", "http://digits-service:5000"],
+                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+            }],
+        },
+    });
+    service.namespace.create(&pod);
+    let ran = service
+        .run(&["deploy", "--allow-ungated", "--bundle", &second, "-o", "json"])
+        .success();
+    let report = ran.json();
+    assert_eq!((&report["version"], &report["proof"]), (&json!(second), &Value::Null));
+    let hint = report["proof_hint"].as_str().expect("a reason");
+    assert!(hint.contains("that emberline has not made"), "{hint}");
+    assert!(
+        ran.stderr.contains("nothing proves that no request was lost"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(probes(&service), 1);
+    succeeded(service.namespace.kubectl(&["delete", "pod", "digits-probe", "--now"]));
+
+    // What a client has left behind is replaced.
+    pod["metadata"]["labels"] = json!({ "app.kubernetes.io/managed-by": "emberline" });
+    service.namespace.create(&pod);
+    assert_none_failed("over a left-over probe", &service.ok(&["rollback"])["proof"]);
+    assert_eq!(probes(&service), 0);
+
+    // Ctrl-C takes it away; a client that was killed leaves it to the next change, or to its deadline.
+    for (end, left) in [(Signal::INT, 0), (Signal::KILL, 1)] {
+        let mut command = service.command(&["deploy", "--allow-ungated", "--replicas", "3", "--bundle", &second]);
+        let mut client = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        wait("the probe", || probes(&service) == 1);
+        signal(client.id(), end);
+        client.wait().expect("it ended");
+        assert_eq!(probes(&service), left);
+        if left == 0 {
+            continue;
+        }
+        let pod = service.namespace.json(&["get", "pod", "digits-probe"]);
+        assert!(
+            pod["spec"]["activeDeadlineSeconds"]
+                .as_u64()
+                .is_some_and(|seconds| seconds < 1000),
+            "{pod}"
+        );
+        // Its lock ends by itself.
+        wait("the next deploy", || {
+            let next = service.run(&["deploy", "--allow-ungated", "--bundle", &second, "-o", "json"]);
+            next.code != Some(6) && next.success().json()["version"] == second
+        });
+        assert!(settled(&service, 1));
+    }
+    succeeded(
+        service
+            .namespace
+            .kubectl(&["delete", "pod", "digits-probe", "--ignore-not-found", "--now"]),
+    );
+    service.namespace.create(&{
+        let labels = &mut pod["metadata"]["labels"];
+        labels["app.kubernetes.io/name"] = json!("digits");
+        labels["app.kubernetes.io/instance"] = json!("digits");
+        labels["app.kubernetes.io/part-of"] = json!("digits");
+        labels["app.kubernetes.io/component"] = json!("probe");
+        pod
+    });
+    service.ok(&["delete", "--yes"]);
+    assert_eq!(probes(&service), 0);
+}
+
+#[test]
+fn pods_that_are_deleted_or_evicted_lose_no_request() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let version = service.bundle();
+    let bundle = service.path().join(".emberline/bundles").join(&version);
+    service.deploy(&version, &["--replicas", "3"]);
+    let port = service.node_port();
+    let address = format!("127.0.0.1:{port}");
+    wait("the node port leads to the pods", || {
+        std::net::TcpStream::connect(&*address).is_ok()
+    });
+
+    let requests = Requests::to(&bundle, &address);
+    let pod = service.pods().remove(0);
+    succeeded(service.namespace.kubectl(&["delete", "pod", &pod]));
+    wait("another pod", || settled(&service, 3));
+    assert_none_failed("a pod is deleted", &requests.end());
+
+    // As a drain of its node does it, pod by pod.
+    let requests = Requests::to(&bundle, &address);
+    for pod in service.pods() {
+        let eviction = service.path().join("eviction.json");
+        let namespace = service.namespace.name();
+        let asked = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": { "name": pod, "namespace": namespace },
+        });
+        std::fs::write(&eviction, asked.to_string()).expect("written");
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
+        let file = eviction.to_str().expect("a path");
+        // Its budget lets one go at a time.
+        wait("its eviction", || {
+            service
+                .namespace
+                .kubectl(&["create", "--raw", &path, "-f", file])
+                .status
+                .success()
+        });
+        wait("another pod", || settled(&service, 3));
+    }
+    assert_none_failed("each pod is evicted", &requests.end());
+}
+
+#[test]
+fn a_killed_container_costs_its_neighbours_nothing() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let version = service.bundle();
+    let bundle = service.path().join(".emberline/bundles").join(&version);
+    service.deploy(&version, &["--replicas", "3"]);
+    let address = format!("127.0.0.1:{}", service.node_port());
+    wait("the node port leads to the pods", || {
+        std::net::TcpStream::connect(&*address).is_ok()
+    });
+    let pods: Vec<Value> = service
+        .pods()
+        .iter()
+        .map(|name| service.namespace.json(&["get", "pod", name]))
+        .collect();
+    let Some(process) = process_of(&pods[0]) else {
+        eprintln!("the processes of the node are not those of this machine");
+        assert!(std::env::var_os("CI").is_none());
+        return;
+    };
+    let through = Requests::to(&bundle, &address);
+    let neighbours: Vec<Requests> = pods[1..]
+        .iter()
+        .map(|pod| {
+            Requests::to(
+                &bundle,
+                &format!("{}:5000", pod["status"]["podIP"].as_str().expect("an address")),
+            )
+        })
+        .collect();
+    signal(process, Signal::KILL);
+    let name = pods[0]["metadata"]["name"].as_str().expect("a name");
+    wait("the container, started again", || {
+        let pod = service.namespace.json(&["get", "pod", name]);
+        let status = &pod["status"]["containerStatuses"][0];
+        status["restartCount"] == 1 && status["ready"] == true
+    });
+    assert!(!runs(process));
+    for requests in neighbours {
+        assert_none_failed("a neighbour of a killed container", &requests.end());
+    }
+    // Through the Service some were for the killed one, until the cluster knew that it had gone; they were told so at once.
+    let told = through.end();
+    eprintln!("through the Service: {told}");
+    for reason in told["reasons"].as_object().expect("reasons").keys() {
+        assert!(reason.starts_with("connection "), "{told}");
+    }
+    let (sent, failed) = (
+        told["sent"].as_u64().expect("sent"),
+        told["failed"].as_u64().expect("failed"),
+    );
+    assert!(failed * 2 < sent, "{told}");
+}
+
+/// The process of a pod's server, where the node is this machine.
+fn process_of(pod: &Value) -> Option<u32> {
+    let uid = pod["metadata"]["uid"].as_str().expect("a uid");
+    let names = [uid.to_owned(), uid.replace('-', "_")];
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        if names.iter().any(|name| read("cgroup").contains(name)) && read("cmdline").starts_with("/emberline-server") {
+            return Some(process);
+        }
+    }
+    None
+}
