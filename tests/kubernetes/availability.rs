@@ -257,6 +257,31 @@ fn a_probe_that_cannot_start_or_was_left_behind_is_in_nobodys_way() {
 }
 
 #[test]
+fn a_service_with_keys_answers_a_probe_that_has_one() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let (first, second) = (service.bundle(), service.bundle());
+    let key = service.run(&["keys", "add", "probe"]).success().stdout;
+    let deploy = |version: &str| service.deploy(version, &["--keys", "emberline.keys"]);
+    deploy(&first);
+    let without = deploy(&second);
+    assert_eq!(without["proof"], Value::Null);
+    assert!(
+        without["proof_hint"]
+            .as_str()
+            .is_some_and(|hint| hint.contains("status 401")),
+        "{without}"
+    );
+    let key = format!("--from-literal=key={}", key.trim());
+    succeeded(
+        service
+            .namespace
+            .kubectl(&["create", "secret", "generic", "digits-probe", &key]),
+    );
+    assert_none_failed("with keys", &deploy(&first)["proof"]);
+}
+
+#[test]
 fn pods_that_are_deleted_or_evicted_lose_no_request() {
     let Some(cluster) = cluster() else { return };
     let service = Service::new(&cluster);

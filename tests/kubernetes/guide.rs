@@ -152,7 +152,11 @@ fn the_rights_that_the_guide_names_are_enough() {
     };
     let deploy = |version: &str| run(&["deploy", "--allow-ungated", "--bundle", version]);
     deploy(&first);
-    assert_eq!(deploy(&second)["version"], *second);
+    let rolled = deploy(&second);
+    assert_eq!(
+        (&rolled["version"], &rolled["proof"]["failed"]),
+        (&Value::from(second), &Value::from(0))
+    );
     assert_eq!(run(&["rollback"])["version"], *first);
     run(&["scale", "--replicas", "2"]);
     run(&["scale", "--autoscale", "1..3", "--timeout", "120s"]);

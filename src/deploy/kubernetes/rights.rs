@@ -27,7 +27,8 @@ const NEEDED: [(&str, &str, &[&str]); 12] = [
         &["get", "create", "patch", "delete"],
     ),
     ("coordination.k8s.io", "leases", &["get", "create", "update", "delete"]),
-    ("", "pods", &["list"]),
+    // `create` and `delete` are for the probe.
+    ("", "pods", &["get", "list", "create", "delete"]),
     ("", "pods/log", &["get"]),
 ];
 /// What `ship` needs besides, for its last question.
