@@ -89,9 +89,10 @@ pub async fn predict(
     } else {
         read(schema, kind, &body, &mut inputs).await?;
     }
-    let answers = match headers.contains_key(probe::HEADER) {
-        true => worker.answer_uncounted(&inputs, deadline).await?,
-        false => worker.answer(&inputs, deadline).await?,
+    let answers = if headers.contains_key(probe::HEADER) {
+        worker.answer_uncounted(&inputs, deadline).await?
+    } else {
+        worker.answer(&inputs, deadline).await?
     };
     let predictions = answers
         .rows()

@@ -367,9 +367,10 @@ impl Target for Kubernetes {
         let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
         self.cluster
             .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
-        let probe = match rollout.desired() == replicas {
-            true => Probe::Unasked,
-            false => self.probe(Some(&rollout), &lock, events)?,
+        let probe = if rollout.desired() == replicas {
+            Probe::Unasked
+        } else {
+            self.probe(Some(&rollout), &lock, events)?
         };
         self.set_scale(replicas)?;
         let outcome = self.rescaled(rollout.desired(), &lock, timeout, events);
