@@ -5,70 +5,17 @@
 //! what it had taken to nobody: there the claim is that its neighbours lose nothing.
 #![allow(clippy::print_stderr)] // what was counted is told
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::requests::{Requests, evict, settled};
 use crate::running::{runs, signal, wait};
 use crate::service::Service;
 use crate::setup::{cluster, succeeded};
 use crate::tool::skipped;
-
-/// Requests from this machine, by the probe of the runtime.
-struct Requests {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Requests {
-    /// Sends golden inputs of the bundle to an address, and waits until they are answered.
-    fn to(bundle: &Path, address: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_emberline-server"))
-            .arg(bundle)
-            .arg(format!("--probe=http://{address}"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the probe starts");
-        let lines = BufReader::new(child.stdout.take().expect("stdout"));
-        let mut requests = Self { child, lines };
-        let first = requests.says();
-        assert_eq!(
-            (&first["answered"], &first["failed"]),
-            (&json!(1), &json!(0)),
-            "{first}"
-        );
-        requests
-    }
-
-    fn says(&mut self) -> Value {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("a line");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
-    }
-
-    /// What became of them.
-    fn end(mut self) -> Value {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("sent");
-        loop {
-            let told = self.says();
-            if told["final"] == true {
-                self.child.wait().expect("it ended");
-                return told;
-            }
-        }
-    }
-}
-
-impl Drop for Requests {
-    fn drop(&mut self) {
-        // It has ended, when all is well.
-        let _ = self.child.kill();
-    }
-}
 
 #[track_caller]
 fn assert_none_failed(what: &str, told: &Value) {
@@ -81,24 +28,6 @@ fn assert_none_failed(what: &str, told: &Value) {
 fn probes(service: &Service) -> usize {
     let names = service.pods();
     names.iter().filter(|name| *name == "digits-probe").count()
-}
-
-/// A revision has so many replicas that answer, and none that goes.
-fn settled(service: &Service, replicas: usize) -> bool {
-    let pods = service.namespace.json(&[
-        "get",
-        "pods",
-        "--selector=app.kubernetes.io/name=digits,app.kubernetes.io/component=server",
-    ]);
-    let pods = pods["items"].as_array().expect("pods").clone();
-    let ready = |pod: &Value| {
-        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        pod["metadata"]["deletionTimestamp"].is_null()
-            && conditions
-                .iter()
-                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    };
-    pods.len() == replicas && pods.iter().all(ready)
 }
 
 #[test]
@@ -305,24 +234,7 @@ fn pods_that_are_deleted_or_evicted_lose_no_request() {
     // As a drain of its node does it, pod by pod.
     let requests = Requests::to(&bundle, &address);
     for pod in service.pods() {
-        let eviction = service.path().join("eviction.json");
-        let namespace = service.namespace.name();
-        let asked = json!({
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": { "name": pod, "namespace": namespace },
-        });
-        std::fs::write(&eviction, asked.to_string()).expect("written");
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
-        let file = eviction.to_str().expect("a path");
-        // Its budget lets one go at a time.
-        wait("its eviction", || {
-            service
-                .namespace
-                .kubectl(&["create", "--raw", &path, "-f", file])
-                .status
-                .success()
-        });
+        evict(&service, &pod);
         wait("another pod", || settled(&service, 3));
     }
     assert_none_failed("each pod is evicted", &requests.end());

@@ -17,6 +17,7 @@ mod harness;
 mod monitoring;
 mod objects;
 mod pipeline;
+mod requests;
 mod rollout;
 mod service;
 mod setup;

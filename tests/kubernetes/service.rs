@@ -1,4 +1,5 @@
 //! A project whose service runs in a namespace of its own, and the images of its bundles.
+#![allow(dead_code)] // the bench uses its part
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //!
 //! It is the one of tests/cluster and no other: a developer's own kubeconfig and current context are never looked at, so
 //! that no test can touch a cluster that somebody works with.
+#![allow(dead_code)] // the bench uses its part
 
 use std::ffi::OsStr;
 use std::io::Write as _;
