@@ -1,7 +1,7 @@
 //! What tests/kubernetes/availability.rs asks for once, again and again: a service of three replicas is changed in every way
 //! that is done to one on purpose, under a steady stream of requests, and what became of them is counted.
 //!
-//! `cargo bench --bench availability` does so 100 times, in about 70 minutes; `-- ROUNDS` says another number, and
+//! `cargo bench --bench availability` does so 100 times, in about 75 minutes; `-- ROUNDS` says another number, and
 //! `EMBERLINE_BENCH=short` makes it two. It needs the cluster of tests/cluster, and fails when a request did.
 #![allow(clippy::print_stdout)] // a bench is for its numbers
 

@@ -331,15 +331,13 @@ impl Queue {
         if batch.jobs.is_empty() {
             return None;
         }
-        // One request that is larger than a batch tells nothing of the load.
-        work.metrics
-            .dispatched(if batch.inputs.len() >= limit && batch.jobs.len() > 1 {
-                Dispatch::Full
-            } else if idle {
-                Dispatch::Idle
-            } else {
-                Dispatch::Busy
-            });
+        work.metrics.dispatched(if batch.inputs.len() >= limit {
+            Dispatch::Full
+        } else if idle {
+            Dispatch::Idle
+        } else {
+            Dispatch::Busy
+        });
         Some(batch)
     }
 }
