@@ -60,7 +60,7 @@ pub struct Args {
     /// Processes that answer [default: `deploy.replicas`]
     #[arg(long, env = "EMBERLINE_REPLICAS")]
     pub replicas: Option<usize>,
-    /// Kubernetes: the key file whose keys clients need [default: `deploy.keys`]; EMBERLINE_KEY then holds one of them
+    /// Kubernetes: the key file whose keys clients need [default: `deploy.keys`]; `EMBERLINE_KEY` then holds one of them
     #[arg(long, value_name = "FILE", env = "EMBERLINE_KEYS")]
     pub keys: Option<PathBuf>,
     /// Listen beyond this machine, though anyone who reaches the port is answered
@@ -238,7 +238,7 @@ fn ask(args: &Args, version: &str, context: &Context) -> Result<Prediction> {
     let case = case.ok_or_else(|| Problem::new("the bundle has no held-out sample to ask for"))?;
     let project = context.project(&args.project)?;
     let path = format!("/v1/models/{}:predict", manifest.name);
-    let body = json!({ "instances": [case.input] }).to_string();
+    let body = json!({ "instances": [case.told(&manifest.inputs)] }).to_string();
     let answer = args.place.target(&project)?.ask(&path, &body, key().as_deref())?;
     let failed = || "the service's answer is no prediction";
     let answer: Value = serde_json::from_str(&answer).with_context(failed)?;

@@ -25,8 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout_at};
 
-use crate::bundle::{Bundle, GoldenCase};
-use crate::preprocess::{ColumnKind, Schema};
+use crate::bundle::Bundle;
 use crate::problem::Problem;
 use client::{Answer, Connection};
 use tally::Tally;
@@ -156,7 +155,7 @@ impl Question {
         let version: Arc<str> = bundle.version().into();
         let classes: Arc<[String]> = bundle.manifest().classes.clone().into();
         let questions = golden.cases.into_iter().take(INPUTS).map(|case| {
-            let body = json!([input(&bundle.manifest().inputs, &case)]).to_string();
+            let body = json!([case.told(&bundle.manifest().inputs)]).to_string();
             Self {
                 requests: ["keep-alive", "close"].map(|connection| order.request(connection, &body)),
                 version: Arc::clone(&version),
@@ -188,21 +187,6 @@ impl Question {
         }
         Ok(told.version)
     }
-}
-
-/// A raw sample as `/predict` takes it: categories by their names.
-fn input(schema: &Schema, case: &GoldenCase) -> Value {
-    let Schema::Table { columns } = schema else {
-        return json!(case.input);
-    };
-    let cells = columns
-        .iter()
-        .zip(&case.input)
-        .map(|(column, value)| match &column.kind {
-            ColumnKind::Numeric => json!(value),
-            ColumnKind::Categorical { categories } => json!(value.and_then(|index| categories.get(index as usize))),
-        });
-    cells.collect()
 }
 
 /// The service that is asked, and the connections to it that are kept.

@@ -70,7 +70,7 @@ fn diff_tells_what_deploy_would_do_and_deploy_does_it() {
         .namespace
         .kubectl(&["patch", budget, "--type=merge", "-p", patch]);
     assert!(patched.status.success());
-    let policy = |name: &str, manager: &str| {
+    let make = |name: &str, manager: &str| {
         service.namespace.create(&json!({
             "apiVersion": "networking.k8s.io/v1",
             "kind": "NetworkPolicy",
@@ -84,8 +84,8 @@ fn diff_tells_what_deploy_would_do_and_deploy_does_it() {
             "spec": { "podSelector": { "matchLabels": { "app.kubernetes.io/name": "nobody" } } },
         }));
     };
-    policy("of-old", "emberline");
-    policy("of-others", "others");
+    make("of-old", "emberline");
+    make("of-others", "others");
     let (code, told) = diff(&service, &first, &[]);
     assert_eq!(code, Some(1));
     let changes: Vec<&(String, String)> = told.iter().filter(|(_, change)| change != "none").collect();
@@ -95,8 +95,9 @@ fn diff_tells_what_deploy_would_do_and_deploy_does_it() {
     service.deploy(&first, &[]);
     assert_eq!(diff(&service, &first, &[]), (Some(0), all("none")));
     let policies = service.namespace.json(&["get", "networkpolicies"]);
-    let policies: Vec<&Value> = policies["items"].as_array().expect("policies").iter().collect();
-    let names: Vec<&str> = policies
+    let names: Vec<&str> = policies["items"]
+        .as_array()
+        .expect("policies")
         .iter()
         .filter_map(|policy| policy["metadata"]["name"].as_str())
         .collect();
