@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(container["ports"][0]["containerPort"], 5000);
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
-        assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+        assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 4);
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(pod["volumes"][0]["secret"]["secretName"], "digits-keys");
         assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o444);
         let container = &pod["containers"][0];
-        let path = container["env"][0]["value"].as_str().expect("a path");
+        let path = container["env"][1]["value"].as_str().expect("a path");
         let folder = container["volumeMounts"][0]["mountPath"].as_str().expect("a folder");
         assert_eq!(path, format!("{folder}/emberline.keys"));
     }
