@@ -22,6 +22,7 @@
 //! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
 //! - `monitor`: Prometheus' configuration and alerts, and a Grafana dashboard, from the server's table of metrics.
+//! - `trace`: where something that runs, or an image, comes from.
 //! - `engine`, `cluster`: the container engine, and the Kubernetes cluster, that others work with.
 //! - `cli`: arguments in, reports out.
 //!
@@ -63,6 +64,8 @@ pub mod monitor;
 pub mod project;
 #[cfg(feature = "cli")]
 pub mod templates;
+#[cfg(feature = "cli")]
+pub mod trace;
 #[cfg(feature = "cli")]
 pub mod train;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -60,9 +60,11 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "gateway",
         ],
     ),
+    ("trace", &["bundle", "image", "deploy"]),
     (
         "cli",
         &[
+            "trace",
             "problem",
             "files",
             "clock",

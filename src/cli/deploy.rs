@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, ValueEnum};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -51,6 +52,11 @@ pub struct Args {
     /// Kubernetes: send the service no requests meanwhile, which prove that none is lost
     #[arg(long, env = "EMBERLINE_NO_PROBE")]
     pub no_probe: bool,
+    /// Whether a version that does not get ready is replaced by the former one; `false` leaves it to be looked at (Kubernetes)
+    #[arg(long, value_name = "YES", env = "EMBERLINE_ROLLBACK_ON_FAILURE", action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), default_value = "true", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    pub rollback_on_failure: bool,
     /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
     #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
     pub dry_run: Option<DryRun>,
@@ -103,7 +109,9 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
     let kind = args.place.kind(&project)?;
     let request = request(&args.wanted, args.timeout, &project, kind, context)?;
-    let target = args.place.target_to_change(&project, args.no_probe)?;
+    let target = args
+        .place
+        .target_to_deploy(&project, args.no_probe, args.rollback_on_failure)?;
     warn_of_tls(context);
     let now = target.status().ok();
     if let Some(now) = &now {

@@ -10,10 +10,12 @@ mod running;
 mod tool;
 
 mod availability;
+mod denials;
 mod failures;
 mod gateway;
 mod guide;
 mod harness;
+mod killed;
 mod monitoring;
 mod objects;
 mod pipeline;
@@ -22,3 +24,4 @@ mod rollout;
 mod service;
 mod setup;
 mod ship;
+mod trace;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::manifests::{MANAGED, Names};
 use crate::cluster::{Cluster, Write};
-use crate::deploy::Proof;
-use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision};
+use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision, Scaled};
+use crate::deploy::{Proof, Service};
 use crate::problem::Problem;
 
 /// How the keys of the records begin; their numbers follow.
@@ -85,11 +85,12 @@ impl<'a> History<'a> {
         self.records.last()
     }
 
-    /// The record that is served, or on its way: the newest that has not failed.
+    /// The record that is served, or on its way: the newest that has not failed, or that was left as it failed.
     pub fn current(&self) -> Option<&Record> {
-        self.records
-            .iter()
-            .rfind(|record| matches!(record.revision.outcome, Outcome::Deployed | Outcome::Progressing))
+        self.newest().filter(|record| record.revision.kept).or_else(|| {
+            let mut records = self.records.iter();
+            records.rfind(|record| matches!(record.revision.outcome, Outcome::Deployed | Outcome::Progressing))
+        })
     }
 
     /// The newest record that has arrived.
@@ -152,6 +153,64 @@ impl<'a> History<'a> {
             }
             record.revision.outcome = outcome;
             record.revision.reason = reason;
+            record.revision.kept = false;
+        }
+        self.write()
+    }
+
+    /// Notes that a revision has failed, and is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn keep(&mut self, revision: u64, reason: String) -> Result<()> {
+        let mut records = self.records.iter_mut();
+        if let Some(record) = records.find(|record| record.revision.revision == revision) {
+            record.revision.outcome = Outcome::Failed;
+            record.revision.reason = Some(reason);
+            record.revision.kept = true;
+        }
+        self.write()
+    }
+
+    /// Notes that the number of replicas of what is served is to change.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn begin_scaling(&mut self, scaled: Scaled) -> Result<()> {
+        self.change_current(|revision| revision.begin_scaling(scaled))
+    }
+
+    /// Notes what became of that.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn end_scaling(&mut self, outcome: &Result<Service>) -> Result<()> {
+        self.change_current(|revision| revision.end_scaling(outcome))
+    }
+
+    /// Notes that a change of the number of replicas has arrived, though nobody has waited for it.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn scaling_has_arrived(&mut self) -> Result<()> {
+        self.change_current(|revision| {
+            if let Some(scaled) = revision.scaled.last_mut() {
+                scaled.outcome = Outcome::Deployed;
+            }
+        })
+    }
+
+    /// Nothing is noted where the history has gone.
+    fn change_current(&mut self, change: impl FnOnce(&mut Revision)) -> Result<()> {
+        let current = self.current().map(|record| record.revision.revision);
+        let mut records = self.records.iter_mut();
+        match records.find(|record| Some(record.revision.revision) == current) {
+            Some(record) => change(&mut record.revision),
+            None => return Ok(()),
         }
         self.write()
     }
