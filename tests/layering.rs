@@ -58,6 +58,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "engine",
             "cluster",
             "gateway",
+            "monitor",
         ],
     ),
     (
