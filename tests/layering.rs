@@ -58,6 +58,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "engine",
             "cluster",
             "gateway",
+            "monitor",
         ],
     ),
     ("trace", &["bundle", "image", "deploy"]),

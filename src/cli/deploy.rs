@@ -26,7 +26,7 @@ use crate::deploy::kubernetes::{Kubernetes, Manifests};
 use crate::deploy::{Autoscale, Events, Instance, Proof, Replicas, Request, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
-use crate::project::{Project, TargetKind};
+use crate::project::{Clients, Project, TargetKind};
 use crate::serve::keys;
 
 /// Serve a bundle, in place of the one that is served now
@@ -231,14 +231,44 @@ pub(super) fn request(
             None => package::reference(project, None, bundle.version())?.to_string(),
         });
     }
+    let keys = keys(args.keys.as_deref(), project, kind)?;
+    if kind == TargetKind::Kubernetes {
+        warn_of_doors(project, keys.is_some(), context);
+    }
     Ok(Request {
         source,
         host,
         port,
         replicas: args.replicas.unwrap_or(config.replicas),
         timeout,
-        keys: keys(args.keys.as_deref(), project, kind)?,
+        keys,
     })
+}
+
+/// What leads to the service from beyond the cluster may lead to nobody, or everybody.
+fn warn_of_doors(project: &Project, keys: bool, context: &Context) {
+    let config = &project.config.deploy;
+    let doors = [
+        ("deploy.ingress", config.ingress.is_some()),
+        ("deploy.http_route", config.http_route.is_some()),
+    ];
+    let asked = doors.into_iter().filter(|(_, asked)| *asked);
+    let names: Vec<String> = asked.map(|(key, _)| format!("`{key}`")).collect();
+    if names.is_empty() {
+        return;
+    }
+    let names = names.join(" and ");
+    if config.clients == Clients::Gateway {
+        context.output.warn(&format!(
+            "{names}: the controller is not let in to the pods where the cluster enforces network policies; \
+             `deploy.clients: cluster` lets it in"
+        ));
+    }
+    if !keys {
+        context.output.warn(&format!(
+            "{names}: whoever is let through is answered without a key; `deploy.keys` asks for one"
+        ));
+    }
 }
 
 /// What the key file holds, once it is known to be one.

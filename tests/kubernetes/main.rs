@@ -21,6 +21,7 @@ mod objects;
 mod pipeline;
 mod requests;
 mod rollout;
+mod routes;
 mod service;
 mod setup;
 mod ship;

@@ -1,15 +1,17 @@
 //! The revisions of a service, kept in a `ConfigMap` beside it: what the other targets keep on the disk, and the Deployment
 //! of each, so that a rollback brings back what was there and not what today's template makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
+use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::manifests::{MANAGED, Names};
+use super::routes::Extra;
 use crate::cluster::{Cluster, Write};
 use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision, Scaled};
 use crate::deploy::{Proof, Service};
@@ -17,6 +19,8 @@ use crate::problem::Problem;
 
 /// How the keys of the records begin; their numbers follow.
 const KEY: &str = "revision-";
+/// The annotation with the kinds that may be there of what not every release has.
+const EXTRAS: &str = "emberline/extras";
 
 /// A revision, and what was applied for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +36,7 @@ pub struct History<'a> {
     cluster: &'a Cluster,
     names: &'a Names,
     records: Vec<Record>,
+    extras: BTreeSet<Extra>,
 }
 
 impl<'a> History<'a> {
@@ -43,6 +48,10 @@ impl<'a> History<'a> {
     pub fn read(cluster: &'a Cluster, names: &'a Names) -> Result<Self> {
         let found: Option<ConfigMap> = cluster.get(&names.history())?;
         cluster.check_ours(found.as_ref(), MANAGED)?;
+        let told = found.as_ref().and_then(|map| map.annotations().get(EXTRAS));
+        let told: BTreeSet<&str> = told.into_iter().flat_map(|told| told.split(',')).collect();
+        let extras = Extra::ALL.into_iter().filter(|extra| told.contains(extra.kind()));
+        let extras = extras.collect();
         let mut records = Vec::new();
         let data = found.and_then(|map| map.data).unwrap_or_default();
         // What others have put beside the records is none of ours.
@@ -67,7 +76,26 @@ impl<'a> History<'a> {
             cluster,
             names,
             records,
+            extras,
         })
+    }
+
+    /// The kinds that may be there of what not every release has.
+    pub fn extras(&self) -> &BTreeSet<Extra> {
+        &self.extras
+    }
+
+    /// Notes which of them may be there: before the first is made, and after the last of a kind is gone.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn note_extras(&mut self, extras: BTreeSet<Extra>) -> Result<()> {
+        if self.extras == extras {
+            return Ok(());
+        }
+        self.extras = extras;
+        self.write()
     }
 
     /// What is told of the revisions.
@@ -236,10 +264,13 @@ impl<'a> History<'a> {
                 serde_json::to_value(record)?.to_string(),
             );
         }
+        let extras: Vec<&str> = self.extras.iter().map(|extra| extra.kind()).collect();
+        let annotations = BTreeMap::from([(EXTRAS.to_owned(), extras.join(","))]);
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(self.names.history()),
                 labels: Some(self.names.labels(None)),
+                annotations: (!extras.is_empty()).then_some(annotations),
                 ..ObjectMeta::default()
             },
             data: Some(data),

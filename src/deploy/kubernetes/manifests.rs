@@ -12,6 +12,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use minijinja::context;
 
+use super::routes;
 use crate::bundle::Verdict;
 use crate::cluster::Manifest;
 use crate::deploy::{Autoscale, Request};
@@ -125,6 +126,8 @@ pub struct Manifests {
     pub budget: PodDisruptionBudget,
     /// Their address.
     pub service: Service,
+    /// What leads to it from elsewhere, and who watches it.
+    pub extras: Vec<Manifest>,
     /// The pods.
     pub deployment: Deployment,
 }
@@ -178,6 +181,7 @@ impl Manifests {
                 &values,
             )?,
             service: templates::object("service.yaml", templates::KUBERNETES_SERVICE, &values)?,
+            extras: routes::render(project, request, &values)?,
             deployment: templates::object("deployment.yaml", templates::KUBERNETES_DEPLOYMENT, &values)?,
         })
     }
@@ -194,6 +198,7 @@ impl Manifests {
         all.push(Manifest::of(&self.policy)?);
         all.push(Manifest::of(&self.budget)?);
         all.push(Manifest::of(&self.service)?);
+        all.extend(self.extras.iter().cloned());
         Ok(all)
     }
 
@@ -233,7 +238,7 @@ pub fn autoscaler(names: &Names, namespace: &str, autoscale: Autoscale) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use serde_json::{Value, json};

@@ -4,6 +4,7 @@
 //! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
 mod converge;
+mod custom;
 mod differences;
 mod former;
 mod history;
@@ -13,12 +14,15 @@ mod logs;
 mod manifests;
 mod proof;
 mod rights;
+mod routes;
 mod told;
 
 pub use differences::Difference;
 pub use manifests::Manifests;
 pub use rights::rights;
+pub use routes::{Extra, check_known};
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -99,6 +103,7 @@ impl Kubernetes {
     /// What the cluster says against it.
     pub fn differences(&self, request: &Request) -> Result<Vec<Difference>> {
         let wanted = self.render(request)?;
+        check_known(&self.cluster, &self.extras())?;
         let history = History::read(&self.cluster, &self.names)?;
         differences::differences(&self.cluster, &self.names, &wanted, &history)
     }
@@ -110,6 +115,11 @@ impl Kubernetes {
             set_replicas(&mut wanted.deployment, None);
         }
         Ok(wanted)
+    }
+
+    /// The kinds that the project asks for of what not every release has.
+    fn extras(&self) -> BTreeSet<Extra> {
+        Extra::wanted(&self.project.config.deploy)
     }
 
     fn observe(&self) -> Result<Rollout> {
@@ -270,6 +280,9 @@ impl Kubernetes {
             .any(|deployment| !differences::secrets(deployment).is_empty());
         self.cluster
             .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
+        for extra in routes::found(&self.cluster, &self.names, history.extras())? {
+            self.cluster.delete_manifest(&extra)?;
+        }
         self.cluster.delete::<Deployment>(&self.names.deployment())?;
         self.cluster.delete::<ClusterService>(&self.names.service())?;
         self.cluster.delete::<PodDisruptionBudget>(&self.names.budget())?;
@@ -446,6 +459,7 @@ impl Target for Kubernetes {
             }
             _ => false,
         };
+        history.note_extras(history.extras() | &self.extras())?;
         for manifest in wanted.around()? {
             self.cluster.apply_manifest(&manifest, Write::Real)?;
         }
@@ -462,6 +476,7 @@ impl Target for Kubernetes {
         }
         let service = outcome?;
         differences::prune(&self.cluster, &self.names, &wanted, &history)?;
+        history.note_extras(self.extras())?;
         Ok(service)
     }
 
