@@ -233,7 +233,7 @@ pub fn autoscaler(names: &Names, namespace: &str, autoscale: Autoscale) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use serde_json::{Value, json};
