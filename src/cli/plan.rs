@@ -93,9 +93,12 @@ pub fn run(args: &Args, context: &Context) -> Result<PlanReport> {
         };
         measure(&project, &bundle, slo, &mut capacity, context)?;
     }
-    let of = |subject| match args.measure {
-        true => capacity.find_in(subject, Place::Local),
-        false => capacity.find(subject),
+    let of = |subject| {
+        if args.measure {
+            capacity.find_in(subject, Place::Local)
+        } else {
+            capacity.find(subject)
+        }
     };
     let replica = of(Subject::Replica).ok_or_else(|| unmeasured(&bundle, args.rps))?;
     let gateway = of(Subject::Gateway);
@@ -171,15 +174,16 @@ impl Report for PlanReport {
             Some(processors) => figures::amount(processors),
             None => "unknown, as the server does not tell what it uses,".to_owned(),
         };
-        let mut replicas = format!(
-            "{} for {} requests/s, {} % in hand",
+        let most = match sizing.replicas {
+            too_many if too_many > MOST_REPLICAS as u64 => format!("; one service has {MOST_REPLICAS} at most"),
+            _ => String::new(),
+        };
+        let replicas = format!(
+            "{} for {} requests/s, {} % in hand{most}",
             figures::count(sizing.replicas),
             figures::amount(rps),
             sizing.headroom
         );
-        if sizing.replicas > MOST_REPLICAS as u64 {
-            replicas.push_str(&format!("; one service has {MOST_REPLICAS} at most"));
-        }
         let resident = resident_bytes.map(|bytes| format!(", of which {} were held", figures::memory(bytes as f64)));
         let mut facts = vec![
             ("replicas", replicas),

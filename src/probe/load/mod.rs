@@ -56,22 +56,22 @@ pub enum Told {
     End(Limit),
 }
 
-/// Sends requests as `order` says, until the highest rate is known that keeps the objective, or `stop` says so between two
-/// rates.
+/// Sends requests as `order` says, until the highest rate is known that keeps the objective, or there was `enough`
+/// between two rates.
 ///
 /// # Errors
 ///
 /// When the bundle cannot be read, the address is another machine's, or the server does not get ready. Requests that fail
 /// are counted instead.
-pub fn run(order: &Order, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(&Told)) -> Result<()> {
+pub fn run(order: &Order, enough: &dyn Fn() -> bool, tell: &mut dyn FnMut(&Told)) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the load")?;
-    runtime.block_on(measure(order, stop, tell))
+    runtime.block_on(measure(order, enough, tell))
 }
 
-async fn measure(order: &Order, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(&Told)) -> Result<()> {
+async fn measure(order: &Order, enough: &dyn Fn() -> bool, tell: &mut dyn FnMut(&Told)) -> Result<()> {
     let questions = Question::of_bundle(&order.bundle, &order.destination)?;
     let address = order.destination.find().await?;
     if !address.ip().is_loopback() {
@@ -91,7 +91,7 @@ async fn measure(order: &Order, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(&T
     load.step(order.from, WARMING).await;
     let mut search = Search::new(order.from, order.to);
     while let Some(rate) = search.next() {
-        if stop() {
+        if enough() {
             return Ok(());
         }
         sleep(REST).await;

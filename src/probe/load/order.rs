@@ -84,11 +84,8 @@ impl Order {
             match argument {
                 Arg::Long("load") => url = text(parser.value()?)?,
                 Arg::Long("slo") => {
-                    slo = Some(
-                        text(parser.value()?)?
-                            .parse()
-                            .map_err(|reason| wrong(format!("`--slo`: {reason}")))?,
-                    )
+                    let given = text(parser.value()?)?.parse();
+                    slo = Some(given.map_err(|reason| wrong(format!("`--slo`: {reason}")))?);
                 }
                 Arg::Long("each") => each = number("--each", &text(parser.value()?)?, LONGEST).map_err(wrong)?,
                 Arg::Long("from") => from = number("--from", &text(parser.value()?)?, MOST_RATE).map_err(wrong)?,
