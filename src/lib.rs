@@ -5,13 +5,14 @@
 //! - [`problem`]: an error that a person can act on, with its hint.
 //! - [`files`]: files that are written whole or not at all.
 //! - [`clock`]: times as they are written.
+//! - [`usage`]: what a process has used of the machine.
 //! - [`preprocess`]: what an input looks like, and the fitted way from raw values to the network's input.
 //! - [`model`]: the networks and their weights.
 //! - [`bundle`]: the versioned directory that a trained model lives in.
 //! - [`predict`]: a bundle that answers.
 //! - [`serve`]: the same over HTTP.
 //! - `grpc` (in the feature of that name): the same over gRPC, on a second port.
-//! - [`probe`]: a steady stream of predictions to a service, and what became of each.
+//! - [`probe`]: a steady stream of predictions to a service, and what became of each; and as much of it as a server carries.
 //!
 //! That much is the runtime, `emberline-server`. The `cli` feature adds what the tool needs:
 //!
@@ -23,6 +24,7 @@
 //! - `ci`: the pipelines of build servers.
 //! - `monitor`: Prometheus' configuration and alerts, and a Grafana dashboard, from the server's table of metrics.
 //! - `trace`: where something that runs, or an image, comes from.
+//! - `capacity`: how many replicas a rate takes, from what one was measured to carry.
 //! - `engine`, `cluster`: the container engine, and the Kubernetes cluster, that others work with.
 //! - `cli`: arguments in, reports out.
 //!
@@ -39,7 +41,10 @@ pub mod preprocess;
 pub mod probe;
 pub mod problem;
 pub mod serve;
+pub mod usage;
 
+#[cfg(feature = "cli")]
+pub mod capacity;
 #[cfg(feature = "cli")]
 pub mod ci;
 #[cfg(feature = "cli")]

@@ -105,6 +105,9 @@ pub const KUBERNETES_SERVICE_MONITOR: &str = include_str!("../templates/kubernet
 /// The pod that proves a change; see [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_PROBE: &str = include_str!("../templates/kubernetes/probe.yaml");
 
+/// The pod that measures a replica; see [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_MEASURE: &str = include_str!("../templates/kubernetes/measure.yaml");
+
 /// Renders a template with the values of `context`.
 ///
 /// # Errors
@@ -136,6 +139,23 @@ pub fn object<K: DeserializeOwned + Serialize>(name: &str, template: &str, value
         anyhow::bail!("template `{name}` has a field `{path}` that the object has not");
     }
     Ok(typed)
+}
+
+/// A whole object, or a part of one, as a value for a template.
+pub fn part(part: &serde_json::Value) -> Value {
+    match part {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(is) => Value::from(*is),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Value::from(whole),
+            (None, number) => Value::from(number.unwrap_or_default()),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => items.iter().map(self::part).collect(),
+        serde_json::Value::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), self::part(value))))
+        }
+    }
 }
 
 /// The first field of `given` that `kept` has not.
@@ -173,6 +193,18 @@ mod tests {
         );
         assert_eq!(rendered.expect("rendered"), "name: \"a\\nb: c\"\n");
         assert!(render("t", "{{ nothing }}", ()).is_err());
+    }
+
+    #[test]
+    fn a_part_of_an_object_is_told_as_it_is() {
+        let part = serde_json::json!({ "a": [1, -2, 0.5, true, null, "b: c\n"], "d": {}, "e": [] });
+        let rendered = render(
+            "t",
+            "{{ part | tojson }}",
+            minijinja::context! { part => super::part(&part) },
+        );
+        let told: serde_json::Value = serde_json::from_str(&rendered.expect("rendered")).expect("JSON");
+        assert_eq!(told, part);
     }
 
     #[test]

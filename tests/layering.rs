@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
+    ("usage", &[]),
     ("preprocess", &[]),
     ("model", &[]),
     ("bundle", &["problem", "files", "preprocess", "model"]),
@@ -16,7 +17,16 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("probe", &["problem", "preprocess", "bundle"]),
     (
         "serve",
-        &["problem", "files", "clock", "preprocess", "bundle", "predict", "probe"],
+        &[
+            "problem",
+            "files",
+            "clock",
+            "usage",
+            "preprocess",
+            "bundle",
+            "predict",
+            "probe",
+        ],
     ),
     ("grpc", &["preprocess", "serve"]),
     // The command-line tool.
@@ -45,7 +55,14 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ),
     ("ci", &["problem", "project", "templates"]),
     ("monitor", &["serve", "templates"]),
-    ("gateway", &["problem", "files", "project", "templates", "cluster"]),
+    (
+        "gateway",
+        &["problem", "files", "usage", "project", "templates", "cluster"],
+    ),
+    (
+        "capacity",
+        &["problem", "clock", "bundle", "probe", "project", "gateway"],
+    ),
     (
         "deploy",
         &[
@@ -53,6 +70,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "files",
             "clock",
             "bundle",
+            "probe",
             "project",
             "templates",
             "engine",
@@ -86,6 +104,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "ci",
             "monitor",
             "gateway",
+            "capacity",
         ],
     ),
 ];

@@ -1,12 +1,12 @@
 //! `emberline-server`: the runtime that goes into an image. It reads its arguments and serves.
 //!
-//! This is the one place of the runtime that prints: help, version and what a probe counts on stdout, everything else on
+//! This is the one place of the runtime that prints: help, version and what a probe or a load counts on stdout, everything else on
 //! stderr.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use emberline::probe;
+use emberline::probe::{self, load};
 use emberline::problem::Problem;
 use emberline::second_port;
 use emberline::serve::{self, Request, health};
@@ -33,8 +33,17 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
         },
+        Ok(Request::Load(order)) => match load::run(&order, &|| false, &mut |told| tell(&json(told))) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
         Err(error) => fail(&error, 2),
     }
+}
+
+fn json(told: &load::Told) -> String {
+    // Numbers and texts: it cannot fail.
+    serde_json::to_string(told).unwrap_or_default()
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {

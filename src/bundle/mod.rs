@@ -5,10 +5,12 @@
 //! the version stands for every byte, and opening a bundle checks them all. What differs between two runs that
 //! give the same model (times, host names) stays out of it: the same training gives the same version.
 
+pub mod capacity;
 mod evaluation;
 mod golden;
 mod manifest;
 mod profile;
+mod slo;
 mod store;
 
 pub use evaluation::{BundleRef, Evaluation, GateRefusal, Verdict, require_pass};

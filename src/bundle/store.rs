@@ -309,8 +309,13 @@ impl Bundle {
 
 /// Where the evaluation of a bundle is kept: beside it, `VERSION.evaluation.json`, because a bundle never changes.
 pub fn evaluation_path(bundle: &Path) -> PathBuf {
+    attachment_path(bundle, "evaluation")
+}
+
+/// Where what is known of a bundle is kept: `VERSION.KIND.json`, beside it.
+pub(super) fn attachment_path(bundle: &Path, kind: &str) -> PathBuf {
     let mut name = bundle.file_name().unwrap_or_default().to_owned();
-    name.push(".evaluation.json");
+    name.push(format!(".{kind}.json"));
     bundle.with_file_name(name)
 }
 

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use super::output::{Format, ProgressMode};
 use super::{
     ci, completions, delete, deploy, diff, doctor, evaluate, gateway, generate, history, init, keys, logs, monitor,
-    package, predict, rollback, scale, serve, ship, status, supervise, trace, train,
+    package, plan, predict, rollback, scale, serve, ship, status, supervise, trace, train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -75,6 +75,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Change the number of replicas
     Scale(scale::Args),
+    /// Say on paper what a rate takes
+    Plan(plan::Args),
     /// Show what serves now
     Status(status::Args),
     /// Print what the replicas have logged

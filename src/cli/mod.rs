@@ -18,6 +18,7 @@ mod diff;
 mod doctor;
 mod duration;
 mod evaluate;
+mod figures;
 mod gateway;
 mod generate;
 mod history;
@@ -26,8 +27,11 @@ mod keys;
 mod lines;
 mod logs;
 mod monitor;
+mod objective;
 mod package;
 mod place;
+mod plan;
+mod plot;
 mod predict;
 mod reference;
 mod rollback;
@@ -141,6 +145,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         },
         Command::Diff(args) => return Ok(compare(args, context)),
         Command::Scale(args) => output.result(&scale::run(args, context)?),
+        Command::Plan(args) => output.result(&plan::run(args, context)?),
         Command::Status(args) => output.result(&status::run(args, context)?),
         Command::Logs(args) => logs::run(args, context),
         Command::History(args) => output.result(&history::run(args, context)?),

@@ -111,6 +111,16 @@ impl Output {
         self.format == Format::Text && io::stdout().is_terminal()
     }
 
+    /// Letters in a line of the result: those of the terminal as far as it is one, within reason.
+    pub fn width(&self) -> usize {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+        let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+        columns
+            .filter(|_| self.stdout_is_terminal())
+            .unwrap_or(80)
+            .clamp(60, 120)
+    }
+
     /// Prints the result on stdout. A reader that has gone (`| head`) is no error.
     ///
     /// # Errors

@@ -4,8 +4,10 @@ use std::fmt;
 
 use anyhow::Result;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::core::ApiResource;
 
 use super::Cluster;
 
@@ -45,6 +47,20 @@ impl Cluster {
     pub fn has_metrics(&self) -> Result<bool> {
         let groups = self.ask("list the interfaces of the cluster", self.client().list_api_groups())?;
         Ok(groups.groups.iter().any(|group| group.name == "metrics.k8s.io"))
+    }
+
+    /// Processors of all nodes that pods may have; none when this account may not know, as most may not.
+    pub fn processors(&self) -> Option<f64> {
+        let nodes: Api<DynamicObject> = Api::all_with(self.client().clone(), &ApiResource::erase::<Node>(&()));
+        let found = self.ask("list the nodes", nodes.list(&ListParams::default())).ok()?;
+        let processors = found.items.iter().map(|node| {
+            let amount = node.data["status"]["allocatable"]["cpu"].as_str()?;
+            match amount.strip_suffix('m') {
+                Some(thousandths) => Some(thousandths.parse::<f64>().ok()? / 1000.0),
+                None => amount.parse().ok(),
+            }
+        });
+        processors.sum()
     }
 
     /// Those of the rights that this account has not in the namespace.

@@ -23,6 +23,9 @@ use crate::problem::Problem;
 use crate::project::{Balance, check_name};
 use crate::templates;
 
+/// Processes of nginx that answer: two are more than a model keeps busy, and `auto` would count the processors of a whole
+/// node inside a container.
+pub const WORKERS: usize = 2;
 /// Hex digits of a configuration's digest: enough to tell one from the next.
 const DIGEST: usize = 12;
 
@@ -42,6 +45,8 @@ enum Home {
     Machine(Vec<Upstream>),
     /// In a pod, whose logs are its output, in front of this Service.
     Pod(Upstream),
+    /// On a machine, with files for its logs, working as it would in a pod: to be measured.
+    Model(Upstream),
 }
 
 /// A gateway as it should be.
@@ -123,6 +128,16 @@ impl Gateway {
         })
     }
 
+    /// The same as it works in a pod, with a connection of its own for each request, to its first upstream.
+    #[must_use]
+    pub fn as_in_a_pod(self) -> Self {
+        let first = self.upstreams()[0].clone();
+        Self {
+            home: Home::Model(first),
+            ..self
+        }
+    }
+
     /// The same at another route.
     #[must_use]
     pub fn at(self, route: Route) -> Self {
@@ -148,7 +163,7 @@ impl Gateway {
     pub fn upstreams(&self) -> &[Upstream] {
         match &self.home {
             Home::Machine(upstreams) => upstreams,
-            Home::Pod(service) => std::slice::from_ref(service),
+            Home::Pod(service) | Home::Model(service) => std::slice::from_ref(service),
         }
     }
 
@@ -196,8 +211,10 @@ impl Gateway {
     }
 
     fn render_with(&self, digest: &str) -> Result<String> {
+        let files = ["error.log", "access.log"];
         let (upstreams, service, [error_log, access_log]) = match &self.home {
-            Home::Machine(upstreams) => (&upstreams[..], None, ["error.log", "access.log"]),
+            Home::Machine(upstreams) => (&upstreams[..], None, files),
+            Home::Model(service) => (&[][..], Some(service.to_string()), files),
             Home::Pod(service) => (&[][..], Some(service.to_string()), ["stderr", "/dev/stdout"]),
         };
         let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
@@ -212,6 +229,7 @@ impl Gateway {
             service,
             error_log,
             access_log,
+            workers => WORKERS,
             max_body => self.max_body,
         };
         templates::render("nginx.conf", templates::NGINX, values)

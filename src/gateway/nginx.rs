@@ -183,6 +183,11 @@ impl Nginx {
         Ok(ended.as_raw_nonzero().get().cast_unsigned())
     }
 
+    /// Processor time that its workers have used, in seconds; none when it does not run.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        process::cpu_seconds(&self.folder)
+    }
+
     /// The master's process, if it runs.
     fn pid(&self) -> Option<Pid> {
         process::master(&self.folder)

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 
+use crate::usage::Usage;
+
 /// The master that was started in `folder`, if it runs.
 pub fn master(folder: &Path) -> Option<Pid> {
     let text = fs::read_to_string(folder.join("nginx.pid")).ok()?;
@@ -26,6 +28,15 @@ pub fn workers(folder: &Path) -> Vec<Pid> {
 /// Whether a process is a worker in `folder`.
 pub fn is_worker(pid: Pid, folder: &Path) -> bool {
     is(pid, b"nginx: worker process", folder)
+}
+
+/// Processor time that the workers in `folder` have used, in seconds; none when one of them cannot be asked.
+pub fn cpu_seconds(folder: &Path) -> Option<f64> {
+    let workers = workers(folder);
+    let seconds = workers
+        .iter()
+        .map(|pid| Some(Usage::of(pid.as_raw_nonzero().get().cast_unsigned())?.cpu_seconds));
+    seconds.sum::<Option<f64>>().filter(|_| !workers.is_empty())
 }
 
 fn is(pid: Pid, title: &[u8], folder: &Path) -> bool {

@@ -379,6 +379,8 @@ mod tests {
         assert_eq!(of("emberline_prediction_confidence"), "percentunit");
         assert_eq!(of("emberline_queue_depth"), "suffix:requests");
         assert_eq!(of("emberline_ready"), "bool_yes_no");
+        assert_eq!(of("process_cpu_seconds_total"), "suffix:processors");
+        assert_eq!(of("process_resident_memory_bytes"), "bytes");
     }
 
     #[test]

@@ -65,8 +65,11 @@ pub fn source() -> Value {
 pub fn unit(metric: &Metric) -> String {
     match (metric.kind, metric.unit) {
         (Kind::Counter, "requests") => "reqps".to_owned(),
+        // Seconds of processor time in a second.
+        (Kind::Counter, "seconds") => "suffix:processors".to_owned(),
         (Kind::Counter, counted) => format!("suffix:{counted}/s"),
         (_, "seconds") => "s".to_owned(),
+        (_, "bytes") => "bytes".to_owned(),
         (_, "ratio" | "probability") => "percentunit".to_owned(),
         (_, "boolean") => "bool_yes_no".to_owned(),
         (_, "index" | "info") => "none".to_owned(),

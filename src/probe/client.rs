@@ -24,6 +24,8 @@ pub struct Answer {
     pub status: u16,
     /// Its body.
     pub body: Vec<u8>,
+    /// Bytes of its head.
+    pub head: usize,
     /// Whether its connection takes no further request.
     pub closes: bool,
 }
@@ -61,6 +63,7 @@ impl Connection {
         }
         Ok(Answer {
             status: head.status,
+            head: end + 4,
             // What comes after an answer that nobody asked for is the answer to nothing.
             closes: head.closes || body.len() > head.length,
             body,

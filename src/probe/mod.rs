@@ -8,37 +8,34 @@
 //!
 //! The inputs are the golden ones of a bundle. Where the same version answers, the answer must be the golden one;
 //! another version may answer otherwise. It holds no model, and knows neither projects nor clusters.
+//!
+//! [`load`] sends the same requests for another end: to learn how many a server on this machine carries.
 
 mod client;
+mod destination;
+pub mod load;
 mod order;
+mod question;
+mod service;
 mod tally;
 
 pub use order::Order;
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use crate::bundle::Bundle;
-use crate::problem::Problem;
-use client::{Answer, Connection};
+use question::Question;
+use service::Service;
 use tally::Tally;
 
 /// How long a request may take; it has failed after that.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the name of the service may take to be known: a pod's network is a little younger than the pod.
-const NAMING: Duration = Duration::from_secs(10);
 /// Connections that are kept while nobody uses them.
 const KEPT: usize = 4;
-/// Golden inputs that take turns.
-const INPUTS: usize = 16;
 /// Between two lines.
 const LINE: Duration = Duration::from_secs(1);
 /// The header of a request that is nobody's: the server counts it neither as a prediction nor as drift.
@@ -63,11 +60,8 @@ async fn send(order: &Order, say: &dyn Fn(&str)) -> Result<()> {
     // In a container it is process 1, which a signal does not end unless it is watched for.
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
-    let service = Arc::new(Service {
-        questions: Question::of_bundle(order)?,
-        address: find(order).await?,
-        kept: Mutex::default(),
-    });
+    let questions = Question::of_bundle(&order.bundle, &order.destination)?;
+    let service = Arc::new(Service::new(questions, order.destination.find().await?, KEPT));
     let (tell, mut outcomes) = mpsc::unbounded_channel();
     let start = Instant::now();
     let end = start + order.duration;
@@ -83,7 +77,9 @@ async fn send(order: &Order, say: &dyn Fn(&str)) -> Result<()> {
                 next += 1;
                 count.tally.sent += 1;
                 tokio::spawn(async move {
-                    let outcome = service.ask(number, due + PATIENCE).await;
+                    // Both kinds of connections ask all questions.
+                    let asked = service.ask(number / 2, number.is_multiple_of(2), due + PATIENCE);
+                    let outcome = asked.await.version;
                     // Whoever asked has gone when nobody listens.
                     let _ = tell.send((number, outcome, due.elapsed()));
                 });
@@ -135,138 +131,10 @@ impl Count {
     }
 }
 
-/// The address of the service. It is looked up once: what a rollout changes is behind it.
-async fn find(order: &Order) -> Result<SocketAddr> {
-    let host = order.host.trim_start_matches('[').trim_end_matches(']');
-    let end = Instant::now() + NAMING;
-    loop {
-        let found = timeout_at(end, tokio::net::lookup_host((host, order.port))).await;
-        let reason = match found {
-            Ok(Ok(mut addresses)) => match addresses.next() {
-                Some(address) => return Ok(address),
-                None => "it has no address".to_owned(),
-            },
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "nobody answers".to_owned(),
-        };
-        if Instant::now() + LINE > end {
-            return Err(Problem::new(format!("cannot find host `{host}`: {reason}")).into());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// A golden input as a request, and its answer.
-struct Question {
-    /// Over a connection that is kept, and over one of its own.
-    requests: [Vec<u8>; 2],
-    version: Arc<str>,
-    classes: Arc<[String]>,
-    probabilities: Vec<f32>,
-    tolerance: f32,
-}
-
-/// What of an answer of `/predict` is looked at.
-#[derive(Deserialize)]
-struct Told {
-    version: String,
-    predictions: Vec<Value>,
-}
-
-impl Question {
-    fn of_bundle(order: &Order) -> Result<Vec<Self>> {
-        let bundle = Bundle::open(&order.bundle)?;
-        let golden = bundle.golden()?;
-        if golden.cases.is_empty() {
-            let path = order.bundle.display();
-            return Err(Problem::new(format!("bundle `{path}` has no golden case to ask for")).into());
-        }
-        let version: Arc<str> = bundle.version().into();
-        let classes: Arc<[String]> = bundle.manifest().classes.clone().into();
-        let questions = golden.cases.into_iter().take(INPUTS).map(|case| {
-            let body = json!([case.told(&bundle.manifest().inputs)]).to_string();
-            Self {
-                requests: ["keep-alive", "close"].map(|connection| order.request(connection, &body)),
-                version: Arc::clone(&version),
-                classes: Arc::clone(&classes),
-                probabilities: case.probabilities,
-                tolerance: golden.tolerance,
-            }
-        });
-        Ok(questions.collect())
-    }
-
-    /// The version that answered, or why its answer is none.
-    fn check(&self, answer: &Answer) -> Result<String, String> {
-        if answer.status != 200 {
-            return Err(format!("status {}", answer.status));
-        }
-        let told: Told = serde_json::from_slice(&answer.body).map_err(|_| "no prediction".to_owned())?;
-        let [prediction] = &told.predictions[..] else {
-            return Err("no prediction".to_owned());
-        };
-        if *told.version == *self.version {
-            let close = |(class, expected): (&String, &f32)| {
-                let got = prediction["probabilities"][class].as_f64();
-                got.is_some_and(|got| (got as f32 - expected).abs() <= self.tolerance)
-            };
-            if !self.classes.iter().zip(&self.probabilities).all(close) {
-                return Err("not the golden answer".to_owned());
-            }
-        }
-        Ok(told.version)
-    }
-}
-
-/// The service that is asked, and the connections to it that are kept.
-struct Service {
-    questions: Vec<Question>,
-    address: SocketAddr,
-    kept: Mutex<VecDeque<Connection>>,
-}
-
-impl Service {
-    /// Asks one question: the version that answered, or why it failed.
-    async fn ask(&self, number: u64, deadline: Instant) -> Result<String, String> {
-        let keeps = number.is_multiple_of(2);
-        // Both kinds ask all questions.
-        let question = &self.questions[(number / 2) as usize % self.questions.len()];
-        let exchange = async {
-            let idle = if keeps { self.idle() } else { None };
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => Connection::open(self.address).await?,
-            };
-            let answer = connection.exchange(&question.requests[usize::from(!keeps)]).await?;
-            if keeps && !answer.closes {
-                self.keep(connection);
-            }
-            Ok(answer)
-        };
-        match timeout_at(deadline, exchange).await {
-            Ok(Ok(answer)) => question.check(&answer),
-            Ok(Err(error)) => Err(client::class(&error)),
-            Err(_) => Err("timeout".to_owned()),
-        }
-    }
-
-    /// The connection that has lain idle for longest, so that each is in use; one that the server has closed meanwhile is
-    /// none, as for every client (RFC 9112, 9.3.1).
-    fn idle(&self) -> Option<Connection> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| kept.pop_front()).find(Connection::is_open)
-    }
-
-    fn keep(&self, connection: Connection) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT {
-            kept.push_back(connection);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]

@@ -8,36 +8,31 @@ use std::time::Duration;
 use anyhow::Result;
 use lexopt::{Arg, Parser};
 
-use super::HEADER;
+use super::destination::{Destination, KEY};
 use crate::problem::Problem;
 
 /// Most requests in a second: it is a probe, and no load.
 const MOST_RATE: f64 = 1000.0;
 /// Longest run, in seconds: what is forgotten ends by itself.
 const LONGEST: f64 = 86_400.0;
-/// Where the service's key is read from.
-const KEY: &str = "EMBERLINE_PROBE_KEY";
 
 /// What is asked, how often and for how long.
 #[derive(Clone, PartialEq)]
 pub struct Order {
     /// The bundle whose golden inputs are asked.
     pub bundle: PathBuf,
-    /// Host of the service, an IPv6 address in brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
+    /// The service.
+    pub destination: Destination,
     /// Requests in a second.
     pub rate: f64,
     /// How long.
     pub duration: Duration,
-    /// The key that the service asks for, which no argument may hold: arguments are everyone's to see.
-    key: Option<String>,
 }
 
 impl fmt::Debug for Order {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(to, "{}:{}", self.host, self.port)
+        // It holds a key.
+        write!(to, "{}:{}", self.destination.host, self.destination.port)
     }
 }
 
@@ -60,8 +55,8 @@ impl Order {
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("probe") => url = text(parser.value()?)?,
-                Arg::Long("rate") => rate = number("--rate", &text(parser.value()?)?, MOST_RATE)?,
-                Arg::Long("for") => seconds = number("--for", &text(parser.value()?)?, LONGEST)?,
+                Arg::Long("rate") => rate = number("--rate", &text(parser.value()?)?, MOST_RATE).map_err(wrong)?,
+                Arg::Long("for") => seconds = number("--for", &text(parser.value()?)?, LONGEST).map_err(wrong)?,
                 Arg::Value(path) if !given => (bundle, given) = (Some(path.into()), true),
                 other => {
                     return Err(wrong(format!(
@@ -71,61 +66,23 @@ impl Order {
                 }
             }
         }
-        let (host, port) = place(&url)?;
-        let key = environment(KEY).filter(|key| !key.is_empty()).map(text).transpose()?;
-        if key
-            .as_ref()
-            .is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic()))
-        {
-            return Err(wrong(format!("`{KEY}` holds what is no key")));
-        }
+        let destination =
+            Destination::new(&url, environment(KEY)).map_err(|reason| wrong(format!("`--probe`: {reason}")))?;
         Ok(Self {
             bundle: bundle.ok_or_else(|| wrong("no BUNDLE was given, whose golden inputs to ask".to_owned()))?,
-            host,
-            port,
+            destination,
             rate,
             duration: Duration::from_secs_f64(seconds),
-            key,
         })
     }
-
-    /// A request with this body.
-    pub(super) fn request(&self, connection: &str, body: &str) -> Vec<u8> {
-        let Self { host, port, .. } = self;
-        let key = self.key.as_ref();
-        let key = key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
-        format!(
-            "POST /predict HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: {connection}\r\n{HEADER}: 1\r\n{key}\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .into_bytes()
-    }
 }
 
-/// Host and port of `http://HOST:PORT`.
-fn place(url: &str) -> Result<(String, u16)> {
-    let found = url.strip_prefix("http://").and_then(|rest| {
-        let (host, port) = rest.trim_end_matches('/').rsplit_once(':')?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let named = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        let addressed = |byte: u8| byte.is_ascii_hexdigit() || b":.".contains(&byte);
-        let known = match bare {
-            Some(address) => address.bytes().all(addressed),
-            None => host.bytes().all(named),
-        };
-        let port = port.parse().ok().filter(|port| *port > 0)?;
-        (known && !host.is_empty()).then(|| (host.to_owned(), port))
-    });
-    found.ok_or_else(|| wrong(format!("`--probe`: `{url}` is no `http://HOST:PORT`")))
-}
-
-fn number(name: &str, text: &str, most: f64) -> Result<f64> {
+pub(super) fn number(name: &str, text: &str, most: f64) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= most);
-    number.ok_or_else(|| wrong(format!("`{name}`: `{text}` is no number above 0 and up to {most}")))
+    number.ok_or_else(|| format!("`{name}`: `{text}` is no number above 0 and up to {most}"))
 }
 
-fn text(value: OsString) -> Result<String> {
+pub(super) fn text(value: OsString) -> Result<String> {
     value
         .into_string()
         .map_err(|_| wrong("an argument or variable is not UTF-8".to_owned()))
@@ -161,10 +118,13 @@ mod tests {
             "",
         )
         .expect("an order");
-        assert_eq!((order.host.as_str(), order.port), ("digits-service", 5000));
+        assert_eq!(
+            (order.destination.host.as_str(), order.destination.port),
+            ("digits-service", 5000)
+        );
         assert_eq!((order.rate, order.duration), (20.0, Duration::from_millis(1500)));
         let order = read(&["--probe=http://[::1]:80", "m"], "").expect("an order");
-        assert_eq!((order.host.as_str(), order.rate), ("[::1]", 50.0));
+        assert_eq!((order.destination.host.as_str(), order.rate), ("[::1]", 50.0));
     }
 
     #[test]
@@ -195,12 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_sent_and_never_shown() {
+    fn a_key_is_never_shown() {
         let order = read(&["m", "--probe", "http://a:1"], "emb_secret").expect("an order");
-        let request = String::from_utf8(order.request("close", "[1]")).expect("text");
-        assert!(request.starts_with("POST /predict HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n"));
-        assert!(request.contains("\r\nAuthorization: Bearer emb_secret\r\n"));
-        assert!(request.ends_with("\r\nContent-Length: 3\r\n\r\n[1]"));
         assert!(!format!("{order:?}").contains("secret"));
     }
 }

@@ -21,8 +21,10 @@ pub struct Tally {
     pub sent: u64,
     /// Those that were answered as they should be.
     pub answered: u64,
-    failed: u64,
-    reasons: BTreeMap<String, u64>,
+    /// Those that were not.
+    pub failed: u64,
+    /// Why not, with the number of each.
+    pub reasons: BTreeMap<String, u64>,
     versions: BTreeMap<String, u64>,
     /// Times of those that were answered, in buckets whose upper ends grow by the same factor.
     times: Vec<u64>,
@@ -68,7 +70,7 @@ impl Tally {
     }
 
     /// The time, in seconds, that the share of the answers took at most, to 4.4 % above; none before the first.
-    fn quantile(&self, share: f64) -> Option<f64> {
+    pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = ((self.answered as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
         let found = self.times.iter().position(|count| {

@@ -68,6 +68,13 @@ impl fmt::Display for Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpu(u32);
 
+impl Cpu {
+    /// In processors.
+    pub fn processors(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
 impl Default for Cpu {
     fn default() -> Self {
         Self(100)

@@ -11,6 +11,7 @@ use hyper::StatusCode;
 use super::cache;
 use super::drift::Reading;
 use super::exposition::{Histogram, Page};
+use crate::usage::Usage;
 
 /// What kind of thing a metric is, by Prometheus' names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +215,22 @@ pub const MISSING: Metric = Metric {
     labels: &["feature"],
     help: "Share of a column's values in the window that are missing, or a name that training did not see.",
 };
+/// Processor time, by the name that Prometheus' own libraries give it.
+pub const CPU: Metric = Metric {
+    name: "process_cpu_seconds_total",
+    kind: Kind::Counter,
+    unit: "seconds",
+    labels: &[],
+    help: "Processor time that the server has used, in seconds. Nothing where the system does not tell.",
+};
+/// Memory, by the same convention.
+pub const MEMORY: Metric = Metric {
+    name: "process_resident_memory_bytes",
+    kind: Kind::Gauge,
+    unit: "bytes",
+    labels: &[],
+    help: "Memory that the server holds, in bytes. Nothing where the system does not tell.",
+};
 /// Whether the server is ready.
 pub const READY: Metric = Metric {
     name: "emberline_ready",
@@ -232,7 +249,7 @@ pub const BUILD_INFO: Metric = Metric {
 };
 
 /// Every metric, in the order of `/metrics`.
-pub const TABLE: [&Metric; 24] = [
+pub const TABLE: [&Metric; 26] = [
     &REQUESTS,
     &DURATION,
     &IN_FLIGHT,
@@ -255,6 +272,8 @@ pub const TABLE: [&Metric; 24] = [
     &MISSING,
     &RELOAD_FAILURES,
     &LOST_LINES,
+    &CPU,
+    &MEMORY,
     &READY,
     &BUILD_INFO,
 ];
@@ -368,6 +387,8 @@ pub struct Snapshot<'a> {
     pub reload_failures: [(&'static str, u64); 2],
     /// Lines that the access log has not.
     pub lost_lines: u64,
+    /// What the process has used, where the system tells.
+    pub process: Option<Usage>,
     /// Whether the server is ready.
     pub ready: bool,
     /// Name of the model.
@@ -515,6 +536,14 @@ impl Metrics {
             page.sample(&RELOAD_FAILURES, &[file], count);
         }
         page.single(&LOST_LINES, now.lost_lines);
+        page.head(&CPU);
+        if let Some(process) = now.process {
+            page.sample(&CPU, &[], process.cpu_seconds);
+        }
+        page.head(&MEMORY);
+        if let Some(process) = now.process {
+            page.sample(&MEMORY, &[], process.resident_bytes);
+        }
         page.single(&READY, u8::from(now.ready));
         page.head(&BUILD_INFO);
         page.sample(
@@ -598,6 +627,10 @@ mod tests {
             queue_capacity: 8,
             reload_failures: [("keys", 1), ("certificate", 0)],
             lost_lines: 0,
+            process: Some(Usage {
+                cpu_seconds: 0.25,
+                resident_bytes: 4096,
+            }),
             cache: Some(cache::Reading {
                 hits: 1,
                 misses: 1,

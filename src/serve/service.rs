@@ -19,6 +19,7 @@ use super::worker::{Task, Worker, Workers};
 use crate::bundle::{Bundle, Golden, Manifest};
 use crate::predict::Predictor;
 use crate::problem::Problem;
+use crate::usage::Usage;
 
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +160,7 @@ impl Service {
             cache: self.cache.as_ref().map(Cache::read),
             reload_failures: front.reload_failures(),
             lost_lines: front.lost_lines(),
+            process: Usage::of_this(),
             ready: self.ready().is_ok(),
             model: &self.manifest().name,
             version: self.version(),

@@ -60,6 +60,8 @@ fn every_command_does_what_the_guide_says() {
         "deploy",
         "scale --replicas",
         "scale --autoscale",
+        "scale --slo",
+        "plan --rps",
         "rollback",
         "ship",
         "gateway up",

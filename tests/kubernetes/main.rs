@@ -10,6 +10,7 @@ mod running;
 mod tool;
 
 mod availability;
+mod capacity;
 mod denials;
 mod failures;
 mod gateway;

@@ -12,6 +12,7 @@ mod holder;
 mod lock;
 mod logs;
 mod manifests;
+mod measure;
 mod proof;
 mod rights;
 mod routes;
@@ -19,6 +20,7 @@ mod told;
 
 pub use differences::Difference;
 pub use manifests::Manifests;
+pub use measure::Measured;
 pub use rights::rights;
 pub use routes::{Extra, check_known};
 
@@ -50,7 +52,7 @@ use crate::problem::Problem;
 use crate::project::Project;
 
 /// Replicas that one service may have: more are a slip of the finger, which would fill a cluster.
-const MOST_REPLICAS: usize = 1000;
+pub const MOST_REPLICAS: usize = 1000;
 /// Between two looks at what goes.
 const POLL: Duration = Duration::from_millis(500);
 /// How long pods may take to go: what they are given, and a margin.
@@ -94,6 +96,11 @@ impl Kubernetes {
             keeps_failures: true,
             ..self
         }
+    }
+
+    /// Processors of the cluster's nodes, as far as one may know.
+    pub fn processors(&self) -> Option<f64> {
+        self.cluster.processors()
     }
 
     /// What a deployment would change; nothing is changed.
@@ -611,6 +618,7 @@ impl Target for Kubernetes {
         self.cluster.check_ours(history.as_ref(), MANAGED)?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
         self.remove_probe()?;
+        self.remove_measurement()?;
         self.remove_release(&History::read(&self.cluster, &self.names)?)?;
         self.cluster.delete::<ConfigMap>(&self.names.history())?;
         let deadline = Instant::now() + END;

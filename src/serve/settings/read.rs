@@ -8,7 +8,7 @@ use anyhow::Result;
 use lexopt::{Arg, Parser};
 
 use super::{FLAGS, Settings};
-use crate::probe::Order;
+use crate::probe::{Order, load};
 use crate::problem::Problem;
 
 /// What a command line asks for.
@@ -20,6 +20,8 @@ pub enum Request {
     Health(Settings),
     /// Send a service predictions, and count what becomes of them.
     Probe(Order),
+    /// Send a server on this machine predictions at rising rates, until it misses an objective.
+    Load(load::Order),
     /// Print this on stdout: help, or the version.
     Print(String),
 }
@@ -39,6 +41,9 @@ impl Request {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         if Order::is_asked(&arguments) {
             return Order::read(arguments, environment).map(Self::Probe);
+        }
+        if load::Order::is_asked(&arguments) {
+            return load::Order::read(arguments, environment).map(Self::Load);
         }
         let mut settings = Settings::default();
         let mut bundle = environment("EMBERLINE_BUNDLE").map(PathBuf::from);
@@ -100,7 +105,7 @@ fn unknown(name: &str) -> anyhow::Error {
     let nearest = FLAGS
         .iter()
         .map(|flag| flag.name)
-        .chain(["health", "probe", "help", "version"])
+        .chain(["health", "load", "probe", "help", "version"])
         .min_by_key(|known| distance(name, known));
     let problem = Problem::new(format!("there is no flag `--{name}`"));
     match nearest {
@@ -146,7 +151,10 @@ fn help() -> String {
     text.push_str(
         "      --health\n          Ask the server that listens there whether it is ready: 0 if it is, for health checks\n      \
          --probe <URL> [--rate <N>] [--for <SECONDS>]\n          Send predictions to the service at http://HOST:PORT, 50 \
-         a second for 900 seconds, and count what becomes of them; its key is in EMBERLINE_PROBE_KEY\n  -h, --help\n          Print this\n  -V, --version\n          Print the version\n\nExample:\n  \
+         a second for 900 seconds, and count what becomes of them; its key is in EMBERLINE_PROBE_KEY\n      \
+         --load <URL> --slo <p99=TIME> [--each <SECONDS>] [--from <RATE>] [--to <RATE>]\n          Send predictions to a \
+         server on this machine at rising rates until it misses the objective, and tell what becomes of each rate\n  \
+         -h, --help\n          Print this\n  -V, --version\n          Print the version\n\nExample:\n  \
          emberline-server .emberline/bundles/0123456789ab --port 5000",
     );
     text
