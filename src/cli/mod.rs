@@ -38,6 +38,7 @@ mod status;
 mod supervise;
 mod trace;
 mod train;
+mod watch;
 
 pub use args::{Cli, Command};
 pub use context::Context;

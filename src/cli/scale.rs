@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
-use super::deploy::{ServiceReport, Watch};
+use super::deploy::ServiceReport;
 use super::duration::duration;
 use super::error::Failure;
 use super::place::Place;
+use super::watch::Watch;
 use crate::deploy::Autoscale;
 
 /// The share of `deploy.cpu` that replicas should use when nobody says another one, in percent.

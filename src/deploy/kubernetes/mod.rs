@@ -13,6 +13,7 @@ mod logs;
 mod manifests;
 mod proof;
 mod rights;
+mod stage;
 mod told;
 
 pub use differences::Difference;
