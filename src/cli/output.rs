@@ -220,7 +220,7 @@ impl Output {
     }
 
     /// A spinner beside `text` that is one of several.
-    pub fn spinner_among(&self, all: &MultiProgress, text: &str) -> ProgressBar {
+    pub fn spinner_among(all: &MultiProgress, text: &str) -> ProgressBar {
         // Nothing is drawn before it has its place.
         let bar = all.add(ProgressBar::no_length());
         if let Ok(style) = ProgressStyle::with_template(SPINNER) {

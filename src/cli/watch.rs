@@ -48,7 +48,7 @@ impl<'a> Watch<'a> {
         let output = &context.output;
         let screen = (output.progress_mode() == ProgressMode::Tty).then(|| {
             let all = output.bars();
-            let head = output.spinner_among(&all, "looking at the service");
+            let head = Output::spinner_among(&all, "looking at the service");
             Screen {
                 all,
                 head,
@@ -236,7 +236,7 @@ mod tests {
     fn each_change_is_told_once_and_what_served_before_is_no_news() {
         let mut told = Told::default();
         let old = instance(1, Stage::Ready, None);
-        assert_eq!(told.news("head".into(), &[old.clone()]), ["head"]);
+        assert_eq!(told.news("head".into(), std::slice::from_ref(&old)), ["head"]);
         let starting = [
             old.clone(),
             instance(2, Stage::GoldenCheck, Some("runs, and is not ready")),
