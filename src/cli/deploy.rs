@@ -1,29 +1,26 @@
 //! `emberline deploy`, and what the other commands that change or show a service share with it.
 
-use std::cell::RefCell;
 use std::fs;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ValueEnum};
-use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::duration::duration;
 use super::error::Failure;
-use super::output::{Output, ProgressMode, Report, columns, short, table, yaml};
+use super::output::{Report, columns, short, table, yaml};
 use super::place::Place;
+use super::watch::{Watch, updated};
 use super::{Context, package};
 use crate::bundle::{Evaluation, Store, Verdict, require_pass};
 use crate::cluster::Manifest;
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::kubernetes::{Kubernetes, Manifests};
-use crate::deploy::{Autoscale, Events, Instance, Proof, Replicas, Request, Service};
+use crate::deploy::{Autoscale, Replicas, Request, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
 use crate::project::{Clients, Project, TargetKind};
@@ -346,77 +343,6 @@ fn check_address(host: &str, port: u16, allow_public: bool) -> Result<()> {
         .into());
     }
     Ok(())
-}
-
-/// Shows how a change goes, and stops waiting for it at Ctrl-C.
-pub(super) struct Watch<'a> {
-    output: &'a Output,
-    spinner: Option<ProgressBar>,
-    interrupted: Arc<AtomicBool>,
-    told: RefCell<String>,
-}
-
-impl<'a> Watch<'a> {
-    pub(super) fn new(context: &'a Context) -> Result<Self> {
-        let output = &context.output;
-        let spinner = (output.progress_mode() == ProgressMode::Tty).then(|| output.spinner("looking at the service"));
-        Ok(Self {
-            output,
-            spinner,
-            interrupted: context.interrupt()?,
-            told: RefCell::default(),
-        })
-    }
-}
-
-impl Events for Watch<'_> {
-    fn progress(&self, service: &Service) {
-        self.output.event(service);
-        let updated = updated(service);
-        let line = format!(
-            "revision {} (version {}) {}: {updated} of {} replicas ready",
-            service.revision,
-            service.version,
-            service.phase.name(),
-            service.replicas.desired
-        );
-        if let Some(spinner) = &self.spinner {
-            spinner.set_message(line);
-        } else if *self.told.borrow() != line {
-            self.output.note(&line);
-            *self.told.borrow_mut() = line;
-        }
-    }
-
-    fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
-    }
-
-    fn proved(&self, proof: &Result<Proof, String>, arrived: bool) {
-        match proof {
-            Ok(proof) if proof.failed > 0 => self.output.warn(&format!("availability: {proof}")),
-            // Otherwise the report says it.
-            Ok(proof) if !arrived => self.output.note(&format!("availability: {proof}")),
-            Ok(_) => {}
-            Err(reason) => self.output.warn(&format!(
-                "nothing proves that no request was lost, because the probe could not work: {reason}"
-            )),
-        }
-    }
-}
-
-/// Replicas of the revision that is wanted that answer.
-fn updated(service: &Service) -> usize {
-    let updated = |instance: &&Instance| instance.ready && instance.revision == service.revision;
-    service.instances.iter().filter(updated).count()
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if let Some(spinner) = &self.spinner {
-            spinner.finish_and_clear();
-        }
-    }
 }
 
 /// A service, as `deploy`, `scale`, `rollback` and `status` tell it.

@@ -42,6 +42,7 @@ mod status;
 mod supervise;
 mod trace;
 mod train;
+mod watch;
 
 pub use args::{Cli, Command};
 pub use context::Context;

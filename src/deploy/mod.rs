@@ -16,7 +16,7 @@ mod trouble;
 
 pub use proof::Proof;
 use service::address;
-pub use service::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
+pub use service::{Autoscale, Instance, Phase, Replicas, Service, Stage, Trouble};
 
 use std::time::Duration;
 

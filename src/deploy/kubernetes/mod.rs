@@ -16,6 +16,7 @@ mod measure;
 mod proof;
 mod rights;
 mod routes;
+mod stage;
 mod told;
 
 pub use differences::Difference;
@@ -37,7 +38,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use self::converge::Wait;
-use self::former::{Former, former, has_arrived, scaling_has_arrived, set_replicas, settle};
+use self::former::{Former, former, has_arrived, leave, scaling_has_arrived, set_replicas, settle};
 use self::history::{History, Record, template};
 use self::lock::Lock;
 use self::manifests::{MANAGED, Names, autoscaler};
@@ -47,7 +48,7 @@ use crate::cluster::rollout::Rollout;
 use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write};
 use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision, Scaled};
 use crate::deploy::trouble::explained;
-use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target, Trouble};
+use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target};
 use crate::problem::Problem;
 use crate::project::Project;
 
@@ -203,7 +204,7 @@ impl Kubernetes {
             Err(trouble) => trouble,
         };
         if self.keeps_failures {
-            return Err(self.kept(revision, &former, trouble, history)?);
+            return Err(leave(revision, &former, trouble, history)?);
         }
         let reason = Some(trouble.reason.clone());
         match former {
@@ -233,30 +234,6 @@ impl Kubernetes {
                 }
             }
         }
-    }
-
-    /// A version that did not arrive, left as it is.
-    fn kept(&self, revision: u64, former: &Former, trouble: Trouble, history: &mut History) -> Result<anyhow::Error> {
-        let back = match former {
-            Former::Nothing => "`emberline delete` takes it away".to_owned(),
-            Former::Same(replicas) => format!("`emberline scale --replicas {replicas}` goes back"),
-            Former::Other(_) => "`emberline rollback` goes back".to_owned(),
-        };
-        // More replicas of a revision that has arrived say nothing against it.
-        if !matches!(former, Former::Same(_)) {
-            history.keep(revision, trouble.reason.clone())?;
-        }
-        let hint = match &trouble.hint {
-            Some(hint) => format!("{hint}; {back}"),
-            None => format!("`emberline logs` shows more; {back}"),
-        };
-        let trouble = Trouble {
-            hint: Some(hint),
-            ..trouble
-        };
-        Ok(explained(Some(&trouble), |reason| {
-            DeployError::NotRolledBack(format!("{reason}; revision {revision} is left as it is"))
-        }))
     }
 
     /// Takes the lock. What a client that has died had besides is taken away.
