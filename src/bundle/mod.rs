@@ -6,12 +6,14 @@
 //! give the same model (times, host names) stays out of it: the same training gives the same version.
 
 mod evaluation;
+mod footprint;
 mod golden;
 mod manifest;
 mod profile;
 mod store;
 
 pub use evaluation::{BundleRef, Evaluation, GateRefusal, Verdict, require_pass};
+pub use footprint::{Footprint, Usage};
 pub use golden::{Golden, GoldenCase};
 pub use manifest::{DataRecord, FORMAT, Manifest, Metrics, Schedule, Selection, TrainingRecord};
 pub use profile::{FeatureProfile, Profile, each_feature, feature_names};

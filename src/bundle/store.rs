@@ -309,8 +309,13 @@ impl Bundle {
 
 /// Where the evaluation of a bundle is kept: beside it, `VERSION.evaluation.json`, because a bundle never changes.
 pub fn evaluation_path(bundle: &Path) -> PathBuf {
+    beside(bundle, "evaluation")
+}
+
+/// `VERSION.WHAT.json` beside a bundle.
+pub(super) fn beside(bundle: &Path, what: &str) -> PathBuf {
     let mut name = bundle.file_name().unwrap_or_default().to_owned();
-    name.push(".evaluation.json");
+    name.push(format!(".{what}.json"));
     bundle.with_file_name(name)
 }
 

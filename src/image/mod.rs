@@ -12,6 +12,7 @@ mod config;
 mod docker;
 mod elf;
 mod layer;
+mod measure;
 mod reference;
 mod registry;
 mod runtime;

@@ -19,10 +19,15 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// An amount of memory: `128Mi`, `1Gi`, `500M`, or bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Memory(u64);
 
 impl Memory {
+    /// So many bytes, but no less than an engine takes.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self(bytes.max(LEAST_MEMORY))
+    }
+
     /// In bytes.
     pub fn bytes(self) -> u64 {
         self.0
@@ -67,6 +72,18 @@ impl fmt::Display for Memory {
 /// A share of processor time in thousandths of a processor: `250m`, or whole processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpu(u32);
+
+impl Cpu {
+    /// So many thousandths of a processor, at least one.
+    pub fn of_thousandths(thousandths: u32) -> Self {
+        Self(thousandths.max(1))
+    }
+
+    /// In thousandths of a processor.
+    pub fn thousandths(self) -> u32 {
+        self.0
+    }
+}
 
 impl Default for Cpu {
     fn default() -> Self {

@@ -11,6 +11,7 @@ mod tool;
 
 mod availability;
 mod failures;
+mod footprint;
 mod gateway;
 mod guide;
 mod harness;
