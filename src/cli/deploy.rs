@@ -16,14 +16,14 @@ use super::output::{Report, columns, short, table, yaml};
 use super::place::Place;
 use super::watch::{Watch, updated};
 use super::{Context, package};
-use crate::bundle::{Evaluation, Store, Verdict, require_pass};
+use crate::bundle::{Evaluation, Footprint, Store, Usage, Verdict, require_pass};
 use crate::cluster::Manifest;
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::kubernetes::{Kubernetes, Manifests};
-use crate::deploy::{Autoscale, Replicas, Request, Service};
+use crate::deploy::{Autoscale, Replicas, Request, Resources, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
-use crate::project::{Clients, Project, TargetKind};
+use crate::project::{Clients, DeployConfig, Project, TargetKind};
 use crate::serve::keys;
 
 /// Serve a bundle, in place of the one that is served now
@@ -232,14 +232,61 @@ pub(super) fn request(
     if kind == TargetKind::Kubernetes {
         warn_of_doors(project, keys.is_some(), context);
     }
+    let footprint = match kind {
+        TargetKind::Local => None,
+        TargetKind::Docker | TargetKind::Kubernetes => Footprint::read(bundle.path(), bundle.digest())?,
+    };
+    let usage = footprint.as_ref().map(|found| &found.usage);
+    let resources = Resources::of(config, usage);
+    tell_resources(&resources, usage, kind, config, context);
     Ok(Request {
         source,
         host,
         port,
         replicas: args.replicas.unwrap_or(config.replicas),
+        resources,
         timeout,
         keys,
     })
+}
+
+/// Tells what replicas get, where the project does not say it.
+fn tell_resources(
+    resources: &Resources,
+    usage: Option<&Usage>,
+    kind: TargetKind,
+    config: &DeployConfig,
+    context: &Context,
+) {
+    let Resources {
+        memory_request,
+        memory,
+        cpu,
+    } = resources;
+    let mut told = Vec::new();
+    let mut keys = Vec::new();
+    if kind != TargetKind::Local && config.memory.is_none() {
+        keys.push("`deploy.memory`");
+        told.push(match kind {
+            TargetKind::Kubernetes if memory_request != memory => format!("{memory_request} to {memory} of memory"),
+            _ => format!("{memory} of memory"),
+        });
+    }
+    if kind == TargetKind::Kubernetes && config.cpu.is_none() {
+        keys.push("`deploy.cpu`");
+        told.push(format!("{cpu} of processor time"));
+    }
+    if told.is_empty() {
+        return;
+    }
+    let (told, keys) = (told.join(" and "), keys.join(" and "));
+    context.output.note(&match usage {
+        Some(_) => format!("each replica gets {told}, by what `emberline package` has measured ({keys} would say it)"),
+        None => format!(
+            "each replica gets {told}, which nobody has measured: `emberline package` on this machine does, {keys} would \
+             say it"
+        ),
+    });
 }
 
 /// What leads to the service from beyond the cluster may lead to nobody, or everybody.

@@ -11,10 +11,12 @@ pub mod local;
 mod lock;
 mod proof;
 mod records;
+mod resources;
 mod service;
 mod trouble;
 
 pub use proof::Proof;
+pub use resources::Resources;
 use service::address;
 pub use service::{Autoscale, Instance, Phase, Replicas, Service, Stage, Trouble};
 
@@ -35,6 +37,8 @@ pub struct Request {
     pub port: u16,
     /// Processes that answer, at least 1.
     pub replicas: usize,
+    /// What each of them asks for and may take.
+    pub resources: Resources,
     /// How long a replica may take until it is ready.
     pub timeout: Duration,
     /// What the key file holds whose keys clients need; nobody needs one without it.

@@ -13,6 +13,7 @@ mod docker;
 mod elf;
 mod inspect;
 mod layer;
+mod measure;
 mod reference;
 mod registry;
 mod runtime;

@@ -342,10 +342,10 @@ pub struct DeployConfig {
     pub port: u16,
     /// Processes that answer.
     pub replicas: usize,
-    /// `docker`, `kubernetes`: most memory of a replica, such as `128Mi`.
-    pub memory: Memory,
-    /// `kubernetes`: share of a processor that each replica is promised, in thousandths.
-    pub cpu: Cpu,
+    /// `docker`, `kubernetes`: most memory of a replica, such as `128Mi`; by what `package` has measured without it.
+    pub memory: Option<Memory>,
+    /// `kubernetes`: share of a processor that each replica is promised, in thousandths; likewise.
+    pub cpu: Option<Cpu>,
     /// `kubernetes`: who may reach the pods, where the cluster enforces network policies.
     pub clients: Clients,
     /// `kubernetes`: file with the digests of the keys that clients need, as `emberline keys add` writes it; relative to
@@ -370,8 +370,8 @@ impl Default for DeployConfig {
             host: "127.0.0.1".into(),
             port: 5000,
             replicas: 1,
-            memory: Memory::default(),
-            cpu: Cpu::default(),
+            memory: None,
+            cpu: None,
             clients: Clients::default(),
             keys: None,
             ingress: None,

@@ -13,6 +13,7 @@ mod availability;
 mod capacity;
 mod denials;
 mod failures;
+mod footprint;
 mod gateway;
 mod guide;
 mod harness;

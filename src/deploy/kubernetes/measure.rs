@@ -141,8 +141,8 @@ fn pod(project: &Project, namespace: &str, server: Container, volumes: Option<Ve
         image => alone.image.clone(),
         slo => slo.to_string(),
         deadline => DEADLINE,
-        cpu => resources.cpu.unwrap_or_else(|| deploy.cpu.to_string()),
-        memory => resources.memory.unwrap_or_else(|| deploy.memory.to_string()),
+        cpu => resources.cpu.unwrap_or_else(|| deploy.cpu.unwrap_or_default().to_string()),
+        memory => resources.memory.unwrap_or_else(|| deploy.memory.unwrap_or_default().to_string()),
         server => templates::part(&serde_json::to_value(alone)?),
     };
     templates::object("measure.yaml", templates::KUBERNETES_MEASURE, &values)
