@@ -98,6 +98,8 @@ pub const KUBERNETES_KEYS: &str = include_str!("../templates/kubernetes/keys.yam
 pub const KUBERNETES_AUTOSCALER: &str = include_str!("../templates/kubernetes/autoscaler.yaml");
 /// The pod that proves a change; see [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_PROBE: &str = include_str!("../templates/kubernetes/probe.yaml");
+/// The Job of a sweep; `tune::kubernetes` gives it its values.
+pub const KUBERNETES_TUNE: &str = include_str!("../templates/kubernetes/tune.yaml");
 
 /// Renders a template with the values of `context`.
 ///

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -43,6 +43,20 @@ const ROOMS: [(&str, &[&str]); 23] = [
         "image",
         &["problem", "files", "clock", "bundle", "project", "templates", "engine"],
     ),
+    (
+        "tune",
+        &[
+            "problem",
+            "files",
+            "bundle",
+            "project",
+            "data",
+            "train",
+            "image",
+            "templates",
+            "cluster",
+        ],
+    ),
     ("ci", &["problem", "project", "templates"]),
     ("monitor", &["serve", "templates"]),
     ("gateway", &["problem", "files", "project", "templates", "cluster"]),
@@ -74,6 +88,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "project",
             "data",
             "train",
+            "tune",
             "evaluate",
             "image",
             "deploy",

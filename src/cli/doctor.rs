@@ -13,7 +13,7 @@ use super::output::{Report, columns};
 use super::place::Place;
 use super::{Context, package};
 use crate::bundle::{Store, require_pass};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Right};
 use crate::deploy::Target;
 use crate::deploy::kubernetes::rights;
 use crate::deploy::local::Local;
@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::image;
 use crate::problem::Problem;
 use crate::project::{Builder, Project, TargetKind};
+use crate::tune;
 
 /// Check what the commands need: Docker, the cluster, rights, nginx, a port
 ///
@@ -185,7 +186,11 @@ fn registry(project: &Project) -> Result<String> {
 }
 
 fn allowed(project: &Project, cluster: &Cluster) -> Result<String> {
-    let lacking = cluster.lacks(rights(project.config.deploy.keys.is_some()))?;
+    let sweeps = !project.config.tune.is_empty();
+    let of_sweeps = tune::kubernetes::rights().filter(|_| sweeps);
+    let mut needed: Vec<Right> = rights(project.config.deploy.keys.is_some()).collect();
+    needed.extend(of_sweeps.filter(|right| !needed.contains(right)).collect::<Vec<_>>());
+    let lacking = cluster.lacks(needed)?;
     if lacking.is_empty() {
         return Ok("all that the commands need".to_owned());
     }
@@ -195,7 +200,11 @@ fn allowed(project: &Project, cluster: &Cluster) -> Result<String> {
         lacking.join(", "),
         cluster.namespace()
     ))
-    .hint("docs/guide/deploying.md has a Role with all rights that are needed")
+    .hint(if sweeps {
+        "docs/guide/deploying.md has a Role with all rights that are needed, and docs/guide/tuning.md one with those of `tune`"
+    } else {
+        "docs/guide/deploying.md has a Role with all rights that are needed"
+    })
     .into())
 }
 

@@ -31,7 +31,7 @@ pub fn refusal(error: &Error, doing: &str, cluster: &Cluster) -> anyhow::Error {
                 )),
                 403 if status.message.contains("exceeded quota") => problem.hint(format!(
                     "`kubectl{context} describe quota -n {namespace}` shows what is used; ask for less by `deploy.memory` \
-                     and `deploy.cpu`"
+                     and `deploy.cpu`, or for the trials of `tune` by `tune.memory` and `tune.cpu`"
                 )),
                 403 => problem.hint(format!(
                     "your account lacks this right in namespace `{namespace}`; `kubectl{context} auth can-i --list -n \

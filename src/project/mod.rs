@@ -6,10 +6,12 @@
 mod load;
 mod quantity;
 mod resolve;
+mod tune;
 
 pub use load::load;
 pub use quantity::{Cpu, Memory};
 pub use resolve::check_name;
+pub use tune::{Strategy, TuneConfig};
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -73,6 +75,9 @@ pub struct Config {
     /// How it is trained.
     #[serde(deserialize_with = "or_default")]
     pub train: TrainConfig,
+    /// The training configurations that a sweep tries.
+    #[serde(deserialize_with = "or_default")]
+    pub tune: TuneConfig,
     /// What it is measured on, and what it must reach.
     #[serde(deserialize_with = "or_default")]
     pub evaluate: EvaluateConfig,

@@ -27,6 +27,11 @@ impl Memory {
     pub fn bytes(self) -> u64 {
         self.0
     }
+
+    /// `1Gi`.
+    pub(super) const fn gibibyte() -> Self {
+        Self(1 << 30)
+    }
 }
 
 impl Default for Memory {
@@ -67,6 +72,18 @@ impl fmt::Display for Memory {
 /// A share of processor time in thousandths of a processor: `250m`, or whole processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpu(u32);
+
+impl Cpu {
+    /// One processor.
+    pub(super) const fn whole() -> Self {
+        Self(1000)
+    }
+
+    /// Threads that keep it busy: a part of a processor is one.
+    pub fn threads(self) -> u32 {
+        self.0.div_ceil(1000)
+    }
+}
 
 impl Default for Cpu {
     fn default() -> Self {

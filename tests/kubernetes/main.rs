@@ -22,3 +22,4 @@ mod rollout;
 mod service;
 mod setup;
 mod ship;
+mod tune;
