@@ -35,14 +35,13 @@ pub struct Args {
 /// Whatever is wrong with the trial; [`Failure::Interrupted`] when it was ended.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let interrupt = context.interrupt()?;
-    let assignment = match &args.sweep {
-        Some(sweep) => Assignment::read(sweep, args.index)?,
-        None => {
-            let mut line = String::new();
-            io::stdin().lock().read_line(&mut line).context("cannot read stdin")?;
-            end_with_stdin(Arc::clone(&interrupt));
-            Assignment::read(&line, None)?
-        }
+    let assignment = if let Some(sweep) = &args.sweep {
+        Assignment::read(sweep, args.index)?
+    } else {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).context("cannot read stdin")?;
+        end_with_stdin(Arc::clone(&interrupt));
+        Assignment::read(&line, None)?
     };
     let Some((bundle, seconds)) = tune::perform(&assignment, &interrupt)? else {
         return Err(Failure::Interrupted(": a trial that is not whole is not kept".into()).into());

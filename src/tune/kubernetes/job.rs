@@ -161,21 +161,30 @@ pub fn failed(job: &Job) -> Vec<usize> {
     )
 }
 
-/// Whether a Job has finished, and what it says of that when not all went well.
-pub fn end(job: &Job) -> Option<Option<String>> {
+/// How a Job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It goes on.
+    Open,
+    /// All of it went well.
+    Complete,
+    /// Not all of it did, in its own words.
+    Failed(String),
+}
+
+/// How a Job stands, as its conditions say.
+pub fn state(job: &Job) -> State {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().find_map(|condition| {
-        let holds = condition.status == "True";
-        match condition.type_.as_str() {
-            "Complete" if holds => Some(None),
-            "Failed" if holds => Some(Some(if condition.reason.as_deref() == Some("DeadlineExceeded") {
-                "the sweep took longer than its deadline".to_owned()
-            } else {
-                condition.message.clone().unwrap_or_default()
-            })),
-            _ => None,
+    let mut holding = conditions.into_iter().flatten().filter(|one| one.status == "True");
+    let end = holding.find(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed"));
+    match end {
+        None => State::Open,
+        Some(end) if end.type_ == "Complete" => State::Complete,
+        Some(end) if end.reason.as_deref() == Some("DeadlineExceeded") => {
+            State::Failed("the sweep took longer than its deadline".to_owned())
         }
-    })
+        Some(end) => State::Failed(end.message.clone().unwrap_or_default()),
+    }
 }
 
 /// Numbers in ranges, as the status of a Job writes them.
@@ -249,10 +258,13 @@ mod tests {
             ]}}))
             .expect("a Job")
         };
-        assert_eq!(end(&with("SuccessCriteriaMet", "")), None);
-        assert_eq!(end(&with("Complete", "")), Some(None));
-        assert_eq!(end(&with("Failed", "FailedIndexes")), Some(Some("why".to_owned())));
-        let late = end(&with("Failed", "DeadlineExceeded")).flatten().expect("words");
-        assert!(late.contains("deadline"), "{late}");
+        assert_eq!(state(&with("SuccessCriteriaMet", "")), State::Open);
+        assert_eq!(state(&with("Complete", "")), State::Complete);
+        assert_eq!(state(&with("Failed", "FailedIndexes")), State::Failed("why".to_owned()));
+        let late = state(&with("Failed", "DeadlineExceeded"));
+        assert!(
+            matches!(&late, State::Failed(words) if words.contains("deadline")),
+            "{late:?}"
+        );
     }
 }

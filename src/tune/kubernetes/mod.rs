@@ -19,6 +19,7 @@ use super::{End, Event, Failure, Hear, Ledger, Pace, Sweep, Trial};
 use crate::cluster::{Cluster, Right};
 use crate::image;
 use crate::problem::Problem;
+use job::State;
 use pods::Phase;
 
 /// Between two looks.
@@ -30,6 +31,15 @@ const LOOKS: u32 = 5;
 const PATIENCE: Duration = Duration::from_mins(5);
 /// The label of the pods of a Job.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
+/// Where trials run, and what.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The image.
+    pub worker: &'a Worker,
+}
 
 /// What the trials run.
 #[derive(Clone, Debug)]
@@ -61,15 +71,15 @@ pub fn rights() -> impl Iterator<Item = Right> {
 /// What the cluster says against it, or an image that it cannot get: the Job is deleted then. The errors of `hear` and of
 /// the ledger leave it as it is.
 pub fn run(
-    cluster: &Cluster,
+    site: Site<'_>,
     sweep: &Sweep,
     trials: &[&Trial],
     ledger: &Ledger,
-    worker: &Worker,
     pace: Pace,
     interrupt: &AtomicBool,
     hear: Hear<'_>,
 ) -> Result<End> {
+    let Site { cluster, worker } = site;
     let name = job::name(sweep);
     let found: Option<Job> = cluster.get(&name)?;
     let job = match found {
@@ -127,18 +137,17 @@ pub fn run(
     };
     let end = watch.until_the_end(interrupt, pace, hear);
     match &end {
-        Ok(End::Interrupted) => {}
         Ok(End::Whole | End::Late) => {
             cluster.delete::<Job>(&watch.name)?;
             if !rest.is_empty() && matches!(end, Ok(End::Whole)) {
-                return run(cluster, sweep, &rest, ledger, worker, pace, interrupt, hear);
+                return run(site, sweep, &rest, ledger, pace, interrupt, hear);
             }
         }
         // Nothing runs, and nothing will.
         Err(error) if error.is::<Hopeless>() => {
             cluster.delete::<Job>(&watch.name)?;
         }
-        Err(_) => {}
+        Ok(End::Interrupted) | Err(_) => {}
     }
     end
 }
@@ -284,20 +293,20 @@ impl<'a> Watch<'a> {
     fn give_up(&mut self, job: &Job, pods: &[Pod], hear: Hear<'_>) -> Result<()> {
         let mut over = job::failed(job);
         let mut otherwise = "it failed, and its pod has gone".to_owned();
-        if let Some(end) = job::end(job) {
+        let state = job::state(job);
+        if state != State::Open {
             // What has ended well is collected, unless its pod has gone with it.
             let to_collect: BTreeSet<usize> = pods
                 .iter()
                 .filter(|pod| pods::phase(pod) == Phase::Done)
                 .filter_map(pods::index)
                 .collect();
-            over = self
-                .trials
-                .keys()
-                .copied()
-                .filter(|index| !to_collect.contains(index))
-                .collect();
-            otherwise = end.unwrap_or_else(|| "its pod has gone before its bundle was fetched".to_owned());
+            let left = self.trials.keys().copied();
+            over = left.filter(|index| !to_collect.contains(index)).collect();
+            "its pod has gone before its bundle was fetched".clone_into(&mut otherwise);
+        }
+        if let State::Failed(words) = state {
+            otherwise = words;
         }
         for index in over {
             if self.trials.contains_key(&index) {
