@@ -19,6 +19,7 @@
 //! - `project`: `emberline.yaml`.
 //! - `data`: sources of labelled data.
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
+//! - `tune`: many trainings, on this machine or in a cluster, and which of them is the best.
 //! - `templates`: the files that `init`, `gateway`, `ci init` and `monitor` write.
 //! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
@@ -73,6 +74,8 @@ pub mod templates;
 pub mod trace;
 #[cfg(feature = "cli")]
 pub mod train;
+#[cfg(feature = "cli")]
+pub mod tune;
 
 /// What this build speaks on a second port of the server. It stands here because features are asked for nowhere else.
 pub mod second_port {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -53,6 +53,20 @@ const ROOMS: [(&str, &[&str]); 26] = [
         "image",
         &["problem", "files", "clock", "bundle", "project", "templates", "engine"],
     ),
+    (
+        "tune",
+        &[
+            "problem",
+            "files",
+            "bundle",
+            "project",
+            "data",
+            "train",
+            "image",
+            "templates",
+            "cluster",
+        ],
+    ),
     ("ci", &["problem", "project", "templates"]),
     ("monitor", &["serve", "templates"]),
     (
@@ -95,6 +109,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "project",
             "data",
             "train",
+            "tune",
             "evaluate",
             "image",
             "deploy",

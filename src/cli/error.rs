@@ -28,7 +28,7 @@ pub const EXIT_CODES: [(u8, &str); 8] = [
     (2, "usage: an argument or a variable that is not understood"),
     (
         3,
-        "the gate failed: `evaluate` measured less than `evaluate.gate` asks for, or another command was to go on with a \
+        "the gate failed: `evaluate`, or `tune` of its best trial, measured less than `evaluate.gate` asks for, or another command was to go on with a \
         bundle whose gate has not passed",
     ),
     (4, "the deploy failed and was rolled back: the former version serves"),

@@ -42,6 +42,8 @@ mod status;
 mod supervise;
 mod trace;
 mod train;
+mod trial;
+mod tune;
 mod watch;
 
 pub use args::{Cli, Command};
@@ -127,6 +129,12 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
                 None => Ok(()),
             }
         }
+        Command::Tune(args) if args.cancel => output.result(&tune::cancel(args, context)?),
+        Command::Tune(args) => {
+            let report = tune::run(args, context)?;
+            output.result(&report)?;
+            report.failure().map_or(Ok(()), Err)
+        }
         Command::Predict(args) => output.result(&predict::run(args, context)?),
         Command::Doctor(args) => {
             let report = doctor::run(args, context)?;
@@ -172,6 +180,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         Command::Completions(args) => output.result(&completions::run(args)?),
         Command::Generate(args) => output.result(&generate::run(args)?),
         Command::Supervise(args) => supervise::run(args),
+        Command::Trial(args) => trial::run(args, context),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

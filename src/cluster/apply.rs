@@ -63,6 +63,22 @@ impl Cluster {
         put.as_ref().map(typed).transpose()
     }
 
+    /// Asks whether an object could be made: the cluster checks it against its rules and quotas, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn try_out<K: Object>(&self, object: &K) -> Result<()> {
+        let doing = doing::<K>("make", &object.name_any());
+        let value: DynamicObject = serde_json::from_value(serde_json::to_value(object)?)?;
+        let parameters = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        self.ask(&doing, self.untyped::<K>().create(&parameters, &value))?;
+        Ok(())
+    }
+
     /// The object, if it is there.
     ///
     /// # Errors

@@ -7,11 +7,13 @@ mod load;
 mod quantity;
 mod resolve;
 mod routes;
+mod tune;
 
 pub use load::load;
 pub use quantity::{Cpu, Memory};
 pub use resolve::check_name;
 pub use routes::{HttpRouteConfig, IngressConfig, ServiceMonitorConfig};
+pub use tune::{Strategy, TuneConfig};
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -75,6 +77,9 @@ pub struct Config {
     /// How it is trained.
     #[serde(deserialize_with = "or_default")]
     pub train: TrainConfig,
+    /// The training configurations that a sweep tries.
+    #[serde(deserialize_with = "or_default")]
+    pub tune: TuneConfig,
     /// What it is measured on, and what it must reach.
     #[serde(deserialize_with = "or_default")]
     pub evaluate: EvaluateConfig,

@@ -32,6 +32,11 @@ impl Memory {
     pub fn bytes(self) -> u64 {
         self.0
     }
+
+    /// `1Gi`.
+    pub(super) const fn gibibyte() -> Self {
+        Self(1 << 30)
+    }
 }
 
 impl Default for Memory {
@@ -87,6 +92,16 @@ impl Cpu {
     /// In thousandths of a processor.
     pub fn thousandths(self) -> u32 {
         self.0
+    }
+
+    /// One processor.
+    pub(super) const fn whole() -> Self {
+        Self(1000)
+    }
+
+    /// Threads that keep it busy: a part of a processor is one.
+    pub fn threads(self) -> u32 {
+        self.0.div_ceil(1000)
     }
 }
 

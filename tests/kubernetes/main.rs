@@ -28,3 +28,4 @@ mod service;
 mod setup;
 mod ship;
 mod trace;
+mod tune;
