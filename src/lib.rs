@@ -19,6 +19,7 @@
 //! - `data`: sources of labelled data.
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
 //! - `templates`: the files that `init`, `gateway`, `ci init` and `monitor` write.
+//! - `canary`: two versions held against each other, by what their servers count.
 //! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
 //! - `monitor`: Prometheus' configuration and alerts, and a Grafana dashboard, from the server's table of metrics.
@@ -39,6 +40,8 @@ pub mod probe;
 pub mod problem;
 pub mod serve;
 
+#[cfg(feature = "cli")]
+pub mod canary;
 #[cfg(feature = "cli")]
 pub mod ci;
 #[cfg(feature = "cli")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -45,6 +45,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ),
     ("ci", &["problem", "project", "templates"]),
     ("monitor", &["serve", "templates"]),
+    ("canary", &["serve"]),
     ("gateway", &["problem", "files", "project", "templates", "cluster"]),
     (
         "deploy",
@@ -58,6 +59,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "engine",
             "cluster",
             "gateway",
+            "canary",
         ],
     ),
     (
@@ -83,6 +85,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "ci",
             "monitor",
             "gateway",
+            "canary",
         ],
     ),
 ];

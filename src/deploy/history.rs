@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::Proof;
+use super::{Canary, Proof};
 use crate::bundle::{Bundle, Verdict};
 pub use crate::clock::{seconds, seconds_since_1970, utc};
 use crate::problem::Problem;
@@ -34,6 +34,9 @@ pub struct Revision {
     /// What requests through the service saw of the change to it, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// How it did as a canary, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 /// The bundle of a revision, and what is known of it.
@@ -68,6 +71,8 @@ pub enum Outcome {
     Failed,
     /// Another one came before it had arrived.
     Superseded,
+    /// It was tried as a canary, and taken away; what served before has served on.
+    Aborted,
 }
 
 impl Outcome {
@@ -79,6 +84,7 @@ impl Outcome {
             Self::RolledBack => "rolled back",
             Self::Failed => "failed",
             Self::Superseded => "superseded",
+            Self::Aborted => "aborted",
         }
     }
 }
@@ -110,6 +116,7 @@ impl Revision {
             outcome: Outcome::Progressing,
             reason: None,
             proof: None,
+            canary: None,
         }
     }
 }
@@ -217,6 +224,7 @@ mod tests {
             outcome,
             reason: None,
             proof: None,
+            canary: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! target's own: `local` runs replicas as processes of this machine, `docker` as containers behind an nginx, `kubernetes`
 //! as pods. No target opens a tensor, and none prints.
 
+pub mod canary;
 pub mod docker;
 pub mod history;
 pub mod kubernetes;
@@ -14,6 +15,7 @@ mod records;
 mod service;
 mod trouble;
 
+pub use canary::{Canary, Trial};
 pub use proof::Proof;
 use service::address;
 pub use service::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
@@ -124,6 +126,9 @@ pub trait Events {
     /// What requests through the service saw of the change, or why nobody knows. `arrived` says whether it came to what was
     /// asked for; the service that is then given holds the same.
     fn proved(&self, _proof: &Result<Proof, String>, _arrived: bool) {}
+
+    /// What is being done about a canary.
+    fn canary(&self, _step: &canary::Step) {}
 }
 
 /// Which lines of the logs.

@@ -7,6 +7,7 @@
 //! balance an enum, the address that it listens on a parsed one, and an [`Upstream`] holds letters, digits, dots, dashes,
 //! underscores, colons and brackets. Paths in the file are relative to the folder that nginx is started in.
 
+pub mod divided;
 pub mod kubernetes;
 pub mod nginx;
 mod process;
@@ -53,6 +54,18 @@ pub struct Gateway {
     balance: Balance,
     home: Home,
     max_body: usize,
+    split: Option<Split>,
+}
+
+/// Two more sides beside a Service, each with the same share of the requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The share of each, in percent.
+    pub percent: u8,
+    /// Where the version that serves runs anew.
+    pub baseline: Upstream,
+    /// Where the version runs that is tried.
+    pub canary: Upstream,
 }
 
 /// nginx's file for a gateway.
@@ -103,6 +116,7 @@ impl Gateway {
             balance,
             home: Home::Machine(upstreams),
             max_body,
+            split: None,
         })
     }
 
@@ -120,7 +134,14 @@ impl Gateway {
             balance: Balance::RoundRobin,
             home: Home::Pod(format!("{service}:{port}").parse()?),
             max_body,
+            split: None,
         })
+    }
+
+    /// The same in a pod, with some of the requests led elsewhere.
+    #[must_use]
+    pub fn divided(self, split: Option<Split>) -> Self {
+        Self { split, ..self }
     }
 
     /// The same at another route.
@@ -210,6 +231,11 @@ impl Gateway {
             balance => self.balance.name(),
             upstreams,
             service,
+            split => self.split.as_ref().map(|split| minijinja::context! {
+                percent => split.percent,
+                baseline => split.baseline.to_string(),
+                canary => split.canary.to_string(),
+            }),
             error_log,
             access_log,
             max_body => self.max_body,

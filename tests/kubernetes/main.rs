@@ -10,6 +10,7 @@ mod running;
 mod tool;
 
 mod availability;
+mod canary;
 mod failures;
 mod gateway;
 mod guide;

@@ -77,6 +77,11 @@ impl Names {
         format!("{}-history", self.name)
     }
 
+    /// The `ConfigMap` of a canary that runs.
+    pub fn canary(&self) -> String {
+        format!("{}-canary", self.name)
+    }
+
     /// The Lease that one change at a time holds.
     pub fn lock(&self) -> String {
         format!("{}-lock", self.name)
@@ -233,7 +238,7 @@ pub fn autoscaler(names: &Names, namespace: &str, autoscale: Autoscale) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 //! What is wanted is applied, and the cluster's own controllers make it so: a client that is killed leaves nothing
 //! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
+mod canary;
 mod converge;
 mod differences;
 mod former;
@@ -313,6 +314,7 @@ impl Target for Kubernetes {
         // All objects are checked before the first one is written.
         self.differences(request)?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline deploy")?;
+        self.check_no_canary()?;
         let mut history = History::read(&self.cluster, &self.names)?;
         let wanted = self.render(request)?;
         let autoscale = self.autoscale()?;
@@ -406,6 +408,7 @@ impl Target for Kubernetes {
     fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service> {
         let rollout = self.observe()?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline rollback")?;
+        self.check_no_canary()?;
         let mut history = History::read(&self.cluster, &self.names)?;
         settle(&mut history, &rollout)?;
         let revisions = history.revisions();
@@ -444,7 +447,10 @@ impl Target for Kubernetes {
     fn status(&self) -> Result<Service> {
         let rollout = self.observe()?;
         let history = History::read(&self.cluster, &self.names)?;
-        Ok(self.service(&rollout, &history, self.autoscale()?))
+        Ok(Service {
+            canary: self.running_canary()?,
+            ..self.service(&rollout, &history, self.autoscale()?)
+        })
     }
 
     fn history(&self) -> Result<Vec<Revision>> {
@@ -479,6 +485,7 @@ impl Target for Kubernetes {
         self.cluster.check_ours(history.as_ref(), MANAGED)?;
         let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
         self.remove_probe()?;
+        self.remove_canary(&lock, events)?;
         self.remove_release(&History::read(&self.cluster, &self.names)?)?;
         self.cluster.delete::<ConfigMap>(&self.names.history())?;
         let deadline = Instant::now() + END;

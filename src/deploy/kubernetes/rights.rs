@@ -4,7 +4,7 @@
 use crate::cluster::Right;
 
 /// Group, kind, and what is done to it.
-const NEEDED: [(&str, &str, &[&str]); 12] = [
+const NEEDED: [(&str, &str, &[&str]); 13] = [
     ("", "serviceaccounts", &["get", "create", "patch", "delete"]),
     ("", "services", &["get", "create", "patch", "delete"]),
     ("", "configmaps", &["get", "create", "patch", "delete"]),
@@ -30,6 +30,8 @@ const NEEDED: [(&str, &str, &[&str]); 12] = [
     // `create` and `delete` are for the probe.
     ("", "pods", &["get", "list", "create", "delete"]),
     ("", "pods/log", &["get"]),
+    // What a canary has counted.
+    ("", "pods/proxy", &["get"]),
 ];
 /// What `ship` needs besides, for its last question.
 const ASKING: (&str, &str, &[&str]) = ("", "services/proxy", &["create"]);

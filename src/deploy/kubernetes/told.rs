@@ -82,6 +82,7 @@ impl Kubernetes {
             }),
             proof: None,
             proof_hint: None,
+            canary: None,
         }
     }
 
