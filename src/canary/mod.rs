@@ -359,6 +359,66 @@ mod tests {
         assert_eq!(failed(&restarted), ["restarts"]);
     }
 
+    /// Requests as a lot deals them: 2 % errors, 8 % slow ones, three classes.
+    fn dealt(requests: u64, random: &mut impl FnMut() -> f64) -> Counts {
+        let mut counts = Counts::of(requests);
+        let (mut slow, mut classes) = (0, [0; 3]);
+        for _ in 0..requests {
+            counts.server_errors += u64::from(random() < 0.02);
+            slow += u64::from(random() < 0.08);
+            let class = random();
+            classes[usize::from(class < 0.5) + usize::from(class < 0.1)] += 1;
+        }
+        counts.add_duration(0.001, requests - slow);
+        counts.add_duration(0.01, slow);
+        for (class, number) in ["a", "b", "c"].into_iter().zip(classes) {
+            counts.add_class(class, number);
+        }
+        counts
+    }
+
+    #[test]
+    fn a_canary_that_is_as_good_seldom_fails_though_it_is_looked_at_often() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = || {
+            // xorshift64*
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        let (mut failed, trials) = (0, 1000);
+        for _ in 0..trials {
+            let (mut baseline, mut canary) = (Counts::default(), Counts::default());
+            let mut look = |look| {
+                // Each request of the two goes to either by lot.
+                let its = (0..100).filter(|_| random() < 0.5).count() as u64;
+                canary = canary.plus(&dealt(its, &mut random));
+                baseline = baseline.plus(&dealt(100 - its, &mut random));
+                let restarts = Sides::default();
+                Comparison::new(&baseline, &canary, restarts, f64::from(look), look == LOOKS).verdict
+            };
+            let verdicts: Vec<Verdict> = (1..=LOOKS).map(&mut look).collect();
+            failed += u32::from(verdicts.contains(&Verdict::Fail));
+            assert!(!verdicts[..4].contains(&Verdict::Pass));
+        }
+        // What is promised is 5 %, and the tests are cautious.
+        assert!((1..=trials / 20).contains(&failed), "{failed} of {trials}");
+    }
+
+    #[test]
+    fn nine_errors_are_too_many_where_the_baseline_has_none() {
+        for requests in [100, 10_000] {
+            let good = side(requests, &[("0", requests)]);
+            let with = |errors| {
+                let mut canary = good.clone();
+                canary.server_errors = errors;
+                compared(&good, &canary).verdict
+            };
+            assert_eq!((with(8), with(9)), (Verdict::Pass, Verdict::Fail), "of {requests}");
+        }
+    }
+
     #[test]
     fn what_is_certain_and_small_fails_nothing() {
         // A million requests, of which 2 % more take 0.5 ms to 1 ms; and classes that shift by 2 %.

@@ -144,15 +144,15 @@ fn ln_gamma(x: f64) -> f64 {
 }
 
 /// The upper regularised incomplete gamma function: a series below `a + 1`, a continued fraction (Lentz) above it.
-fn upper_gamma(a: f64, x: f64) -> f64 {
+fn upper_gamma(shape: f64, x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
     }
-    let front = (a * x.ln() - x - ln_gamma(a)).exp();
-    if x < a + 1.0 {
-        let (mut term, mut total) = (1.0 / a, 1.0 / a);
+    let front = (shape * x.ln() - x - ln_gamma(shape)).exp();
+    if x < shape + 1.0 {
+        let (mut term, mut total) = (1.0 / shape, 1.0 / shape);
         for step in 1..STEPS {
-            term *= x / (a + f64::from(step));
+            term *= x / (shape + f64::from(step));
             total += term;
             if term < total * NEGLIGIBLE {
                 break;
@@ -160,18 +160,17 @@ fn upper_gamma(a: f64, x: f64) -> f64 {
         }
         return (1.0 - front * total).clamp(0.0, 1.0);
     }
-    let tiny = f64::MIN_POSITIVE / f64::EPSILON;
-    let mut b = x + 1.0 - a;
-    let (mut c, mut d) = (1.0 / tiny, 1.0 / b);
-    let mut value = d;
+    let mut part = x + 1.0 - shape;
+    let mut below = 1.0 / part;
+    let (mut above, mut value) = (f64::MAX, below);
     for step in 1..STEPS {
         let step = f64::from(step);
-        let next = -step * (step - a);
-        b += 2.0;
-        d = 1.0 / (next * d + b);
-        c = b + next / c;
-        value *= c * d;
-        if (c * d - 1.0).abs() < f64::EPSILON {
+        let next = -step * (step - shape);
+        part += 2.0;
+        below = 1.0 / (next * below + part);
+        above = part + next / above;
+        value *= above * below;
+        if (above * below - 1.0).abs() < f64::EPSILON {
             break;
         }
     }

@@ -3,7 +3,7 @@
 //! What divides them is written at the canary's Service, an annotation with the share: so a gateway that is put there anew
 //! in the meantime divides them too. The gateway that runs is changed in nothing else, and by a roll of its pods.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -14,7 +14,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::kubernetes::{Backend, MANAGED, Manifests, PORT, backend, called, not_ready, selector};
-use super::{Gateway, Split};
+use super::{Gateway, Upstream};
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::{Cluster, FIELD_MANAGER, Write};
 use crate::problem::Problem;
@@ -28,6 +28,28 @@ const MAX_BODY: &str = "client_max_body_size ";
 const GOING: Duration = Duration::from_secs(50);
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(400);
+
+/// Two more sides beside a Service, each with the same share of the requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The share of each, in percent.
+    pub percent: u8,
+    /// Where the version that serves runs anew.
+    pub baseline: Upstream,
+    /// Where the version runs that is tried.
+    pub canary: Upstream,
+}
+
+impl Split {
+    /// What the template is given.
+    pub(super) fn values(&self) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("percent", self.percent.to_string()),
+            ("baseline", self.baseline.to_string()),
+            ("canary", self.canary.to_string()),
+        ])
+    }
+}
 
 /// The two Services beside a service, and their share of its requests.
 #[derive(Clone, Debug)]

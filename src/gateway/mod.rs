@@ -19,6 +19,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use serde::Serialize;
 
+use self::divided::Split;
 use crate::files;
 use crate::problem::Problem;
 use crate::project::{Balance, check_name};
@@ -55,17 +56,6 @@ pub struct Gateway {
     home: Home,
     max_body: usize,
     split: Option<Split>,
-}
-
-/// Two more sides beside a Service, each with the same share of the requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
-    /// The share of each, in percent.
-    pub percent: u8,
-    /// Where the version that serves runs anew.
-    pub baseline: Upstream,
-    /// Where the version runs that is tried.
-    pub canary: Upstream,
 }
 
 /// nginx's file for a gateway.
@@ -231,11 +221,7 @@ impl Gateway {
             balance => self.balance.name(),
             upstreams,
             service,
-            split => self.split.as_ref().map(|split| minijinja::context! {
-                percent => split.percent,
-                baseline => split.baseline.to_string(),
-                canary => split.canary.to_string(),
-            }),
+            split => self.split.as_ref().map(Split::values),
             error_log,
             access_log,
             max_body => self.max_body,

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use emberline::gateway::{Gateway, Split};
+use emberline::gateway::Gateway;
+use emberline::gateway::divided::Split;
 use rustix::process::Signal;
 use tempfile::TempDir;
 

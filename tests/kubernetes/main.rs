@@ -11,6 +11,7 @@ mod tool;
 
 mod availability;
 mod canary;
+mod divided;
 mod failures;
 mod gateway;
 mod guide;

@@ -5,6 +5,7 @@
 //! client that was killed leaves a canary that `--promote`, `--abort` or another `--canary` deal with. Requests are divided
 //! only between sides that answer, and a side ends only when the gateway leads nothing there any more.
 
+mod begin;
 mod record;
 mod sides;
 mod watch;
@@ -18,14 +19,14 @@ use self::record::Record;
 use self::sides::Objects;
 use self::watch::Watch;
 use super::former::{Former, former, set_replicas, settle};
-use super::history::{History, Record as Served, template};
+use super::history::{History, template};
 use super::lock::Lock;
 use super::manifests::{MANAGED, Manifests};
-use super::{Change, Kubernetes, differences};
-use crate::canary::{Sides, Verdict};
-use crate::cluster::rollout::{Cause, Rollout};
+use super::{Change, Kubernetes};
+use crate::canary::Verdict;
+use crate::cluster::rollout::Cause;
 use crate::deploy::canary::{Canary, State, Step, Trial};
-use crate::deploy::history::{Outcome, seconds_since_1970, who};
+use crate::deploy::history::{Outcome, seconds_since_1970};
 use crate::deploy::trouble::explained;
 use crate::deploy::{DeployError, Events, Request, Service, Trouble};
 use crate::gateway::divided;
@@ -50,12 +51,12 @@ impl Kubernetes {
         settle(&mut history, &running)?;
         let serves = history.current().ok_or_else(|| self.no_history())?;
         let wanted = Manifests::render(&self.project, request, Some(self.cluster.namespace()))?;
-        let mut record = begin(request, trial, &wanted, serves)?;
-        let replicas = replicas(running.desired(), trial.percent);
+        let mut record = begin::record(request, trial, &wanted, serves)?;
+        let replicas = begin::replicas(running.desired(), trial.percent);
         let objects = Objects::new(&self.names, &wanted, &serves.deployment, replicas)?;
         // All of them are checked before anything is changed, a canary that runs among it.
         objects.check(&self.cluster)?;
-        let go_on = &mut || self.go_on(&lock, events);
+        let go_on = &mut || stays(&lock, events);
         if let Some(other) = Record::read(&self.cluster, &self.names)? {
             let reason = "another canary took its place";
             self.take_away(other, reason, &mut history, go_on, events)?;
@@ -125,7 +126,7 @@ impl Kubernetes {
         let lock = Lock::take(&self.cluster, &self.names, "emberline deploy --abort")?;
         let record = self.a_canary("abort")?;
         let mut history = History::read(&self.cluster, &self.names)?;
-        let go_on = &mut || self.go_on(&lock, events);
+        let go_on = &mut || stays(&lock, events);
         let canary = self.take_away(record, "aborted by hand", &mut history, go_on, events)?;
         self.with_canary(&history, canary)
     }
@@ -165,60 +166,7 @@ impl Kubernetes {
         let found: Option<ConfigMap> = self.cluster.get(&self.names.canary())?;
         self.cluster.check_ours(found.as_ref(), MANAGED)?;
         if found.is_some() {
-            self.clear(&mut || self.go_on(lock, events))?;
-        }
-        Ok(())
-    }
-
-    /// Refuses what cannot be tried, before anything is changed.
-    fn check_canary(&self, request: &Request, running: &Rollout, trial: &Trial) -> Result<()> {
-        let namespace = self.cluster.namespace();
-        if !divided::is_there(&self.cluster, self.names.name())? {
-            return Err(Problem::new(format!(
-                "there is no gateway in front of `{}` in namespace `{namespace}`, and it is what divides the requests",
-                self.names.name()
-            ))
-            .hint(format!(
-                "`emberline gateway up --target kubernetes -n {namespace}` makes one"
-            ))
-            .into());
-        }
-        if !running.is_complete() {
-            return Err(Problem::new(format!(
-                "`{}` is on its way to another version, or not all of its replicas answer",
-                self.names.name()
-            ))
-            .hint("`emberline status` shows how far it is; try again when it is ready")
-            .into());
-        }
-        if self.port().is_some_and(|port| port != request.port) {
-            return Err(
-                Problem::new(format!("a canary does not move the service to port {}", request.port))
-                    .hint("`--port` is the one that it has; `emberline deploy` moves it")
-                    .into(),
-            );
-        }
-        let serves_with = !differences::secrets(&running.deployment).is_empty();
-        if serves_with != request.keys.is_some() {
-            let (now, then) = if serves_with {
-                ("with", "without")
-            } else {
-                ("without", "with")
-            };
-            return Err(Problem::new(format!(
-                "the service answers {now} keys, and its canary would {then} them: the two do not compare"
-            ))
-            .hint(if serves_with {
-                "`--keys FILE` or `deploy.keys` names the key file of the service"
-            } else {
-                "`emberline deploy --keys FILE` asks for keys first"
-            })
-            .into());
-        }
-        if serves_with && trial.key.is_none() {
-            return Err(Problem::new("the servers show their metrics to those with a key only")
-                .hint("EMBERLINE_KEY holds the key that they are read with")
-                .into());
+            self.clear(&mut || stays(lock, events))?;
         }
         Ok(())
     }
@@ -272,7 +220,7 @@ impl Kubernetes {
         };
         let outcome = self.roll(change, lock, history, events);
         let outcome = self.proved(probe, outcome, Some((&mut *history, revision)), lock, events);
-        let go_on = &mut || self.go_on(lock, events);
+        let go_on = &mut || stays(lock, events);
         let over = |error: &anyhow::Error| {
             let end = error.downcast_ref::<DeployError>();
             matches!(end, Some(DeployError::RolledBack(_) | DeployError::NotRolledBack(_)))
@@ -346,19 +294,6 @@ impl Kubernetes {
         })
     }
 
-    /// Keeps the lock, and ends at Ctrl-C.
-    fn go_on(&self, lock: &Lock, events: &dyn Events) -> Result<()> {
-        if events.interrupted() {
-            return Err(DeployError::Halted(
-                "what there is of the canary stays as it is; `emberline deploy --abort` takes it away, `emberline deploy \
-                 --promote` has it serve"
-                    .to_owned(),
-            )
-            .into());
-        }
-        lock.renew()
-    }
-
     fn trouble(&self, history: &History, cause: Cause) -> Trouble {
         Trouble {
             revision: history.newest().map_or(0, |newest| newest.revision.revision) + 1,
@@ -370,107 +305,15 @@ impl Kubernetes {
     }
 }
 
-/// The record of a canary that is about to begin.
-fn begin(request: &Request, trial: &Trial, wanted: &Manifests, serves: &Served) -> Result<Record> {
-    let source = request.source.clone();
-    if template(&wanted.deployment) == template(&serves.deployment) {
-        return Err(Problem::new(format!(
-            "version {} serves already: there is nothing to compare it with",
-            source.version
-        ))
-        .hint("`--bundle VERSION` tries another one; `emberline history` lists those that were deployed")
+/// Keeps the lock, and ends at Ctrl-C.
+fn stays(lock: &Lock, events: &dyn Events) -> Result<()> {
+    if events.interrupted() {
+        return Err(DeployError::Halted(
+            "what there is of the canary stays as it is; `emberline deploy --abort` takes it away, `emberline deploy \
+             --promote` has it serve"
+                .to_owned(),
+        )
         .into());
     }
-    let canary = Canary {
-        version: source.version.clone(),
-        baseline: serves.revision.source.version.clone(),
-        percent: trial.percent,
-        since: seconds_since_1970(),
-        by: who(),
-        verdict: Verdict::Undecided,
-        seconds: 0.0,
-        requests: Sides::default(),
-        tests: Vec::new(),
-        state: State::Running,
-    };
-    Ok(Record {
-        source,
-        deployment: wanted.deployment.clone(),
-        canary,
-    })
-}
-
-/// The replicas that a share of the requests takes, of those that take all of them.
-fn replicas(all: usize, percent: u8) -> i32 {
-    let some = (all * usize::from(percent)).div_ceil(100).max(1);
-    i32::try_from(some).unwrap_or(i32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::Value;
-
-    use super::sides::Side;
-    use super::*;
-    use crate::deploy::kubernetes::manifests::tests::{project, request};
-    use crate::deploy::kubernetes::manifests::{Names, VERSION};
-
-    #[test]
-    fn each_side_has_its_share_of_the_replicas_and_one_at_least() {
-        let some: Vec<i32> = [(1, 10), (3, 10), (10, 10), (11, 10), (4, 50)]
-            .map(|(all, percent)| replicas(all, percent))
-            .into();
-        assert_eq!(some, [1, 1, 1, 2, 2]);
-    }
-
-    #[test]
-    fn the_service_leads_to_neither_side_and_each_is_as_its_release_otherwise() {
-        let names = Names::new("digits");
-        let render = |version| Manifests::render(&project(), &request(version), Some("models")).expect("rendered");
-        let (serves, tried) = (render("0123456789ab"), render("ba9876543210"));
-        let objects = Objects::new(&names, &tried, &serves.deployment, 2).expect("objects");
-        let objects: BTreeMap<(String, String), Value> = objects
-            .all()
-            .iter()
-            .map(|object| ((object.kind().to_owned(), object.name()), object.value().expect("JSON")))
-            .collect();
-        assert_eq!(objects.len(), 6);
-        let get = |kind: &str, name: &str| &objects[&(kind.to_owned(), name.to_owned())];
-        for (side, name, version) in [
-            (Side::Canary, "digits-canary", "ba9876543210"),
-            (Side::Baseline, "digits-baseline", "0123456789ab"),
-        ] {
-            let selector = serde_json::to_value(side.selector(&names)).expect("JSON");
-            assert_ne!(selector, serde_json::to_value(names.selector()).expect("JSON"));
-            let deployment = get("Deployment", name);
-            let spec = &deployment["spec"];
-            assert_eq!(spec["selector"]["matchLabels"], selector);
-            assert_eq!(get("Service", name)["spec"]["selector"], selector);
-            assert_eq!(
-                get("NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"],
-                selector
-            );
-            assert_eq!(spec["replicas"], 2);
-            let labels = &spec["template"]["metadata"]["labels"];
-            assert_eq!(
-                labels["app.kubernetes.io/component"],
-                selector["app.kubernetes.io/component"]
-            );
-            assert_eq!(labels[VERSION], version);
-            // The rest is the release's own.
-            let text = |value: &Value| {
-                let text = value.to_string().replace(&format!("\"component\":\"{name}\""), "");
-                let component = selector["app.kubernetes.io/component"]
-                    .as_str()
-                    .expect("text")
-                    .to_owned();
-                text.replace(&format!("component\":\"{component}\""), "component\":\"server\"")
-            };
-            let of = if side == Side::Canary { &tried } else { &serves };
-            let own = serde_json::to_value(&of.deployment).expect("JSON");
-            assert_eq!(text(&spec["template"]), own["spec"]["template"].to_string());
-        }
-    }
+    lock.renew()
 }

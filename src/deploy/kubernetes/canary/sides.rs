@@ -236,3 +236,61 @@ pub fn restarts(cluster: &Cluster, names: &Names) -> Result<Sides<u32>> {
         canary: of(Side::Canary)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::deploy::kubernetes::manifests::VERSION;
+    use crate::deploy::kubernetes::manifests::tests::{project, request};
+
+    #[test]
+    fn the_service_leads_to_neither_side_and_each_is_as_its_release_otherwise() {
+        let names = Names::new("digits");
+        let render = |version| Manifests::render(&project(), &request(version), Some("models")).expect("rendered");
+        let (serves, tried) = (render("0123456789ab"), render("ba9876543210"));
+        let objects = Objects::new(&names, &tried, &serves.deployment, 2).expect("objects");
+        let objects: BTreeMap<(String, String), Value> = objects
+            .all()
+            .iter()
+            .map(|object| ((object.kind().to_owned(), object.name()), object.value().expect("JSON")))
+            .collect();
+        assert_eq!(objects.len(), 6);
+        let get = |kind: &str, name: &str| &objects[&(kind.to_owned(), name.to_owned())];
+        for (side, name, version) in [
+            (Side::Canary, "digits-canary", "ba9876543210"),
+            (Side::Baseline, "digits-baseline", "0123456789ab"),
+        ] {
+            let selector = serde_json::to_value(side.selector(&names)).expect("JSON");
+            assert_ne!(selector, serde_json::to_value(names.selector()).expect("JSON"));
+            let deployment = get("Deployment", name);
+            let spec = &deployment["spec"];
+            assert_eq!(spec["selector"]["matchLabels"], selector);
+            assert_eq!(get("Service", name)["spec"]["selector"], selector);
+            assert_eq!(
+                get("NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"],
+                selector
+            );
+            assert_eq!(spec["replicas"], 2);
+            let labels = &spec["template"]["metadata"]["labels"];
+            assert_eq!(
+                labels["app.kubernetes.io/component"],
+                selector["app.kubernetes.io/component"]
+            );
+            assert_eq!(labels[VERSION], version);
+            // The rest is the release's own.
+            let text = |value: &Value| {
+                let text = value.to_string().replace(&format!("\"component\":\"{name}\""), "");
+                let component = selector["app.kubernetes.io/component"]
+                    .as_str()
+                    .expect("text")
+                    .to_owned();
+                text.replace(&format!("component\":\"{component}\""), "component\":\"server\"")
+            };
+            let of = if side == Side::Canary { &tried } else { &serves };
+            let own = serde_json::to_value(&of.deployment).expect("JSON");
+            assert_eq!(text(&spec["template"]), own["spec"]["template"].to_string());
+        }
+    }
+}
