@@ -21,6 +21,7 @@
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
 //! - `tune`: many trainings, on this machine or in a cluster, and which of them is the best.
 //! - `templates`: the files that `init`, `gateway`, `ci init` and `monitor` write.
+//! - `canary`: two versions held against each other, by what their servers count.
 //! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
 //! - `monitor`: Prometheus' configuration and alerts, and a Grafana dashboard, from the server's table of metrics.
@@ -44,6 +45,8 @@ pub mod problem;
 pub mod serve;
 pub mod usage;
 
+#[cfg(feature = "cli")]
+pub mod canary;
 #[cfg(feature = "cli")]
 pub mod capacity;
 #[cfg(feature = "cli")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -69,6 +69,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ),
     ("ci", &["problem", "project", "templates"]),
     ("monitor", &["serve", "templates"]),
+    ("canary", &["serve"]),
     (
         "gateway",
         &["problem", "files", "usage", "project", "templates", "cluster"],
@@ -91,6 +92,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "cluster",
             "gateway",
             "monitor",
+            "canary",
         ],
     ),
     ("trace", &["bundle", "image", "deploy"]),
@@ -120,6 +122,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "monitor",
             "gateway",
             "capacity",
+            "canary",
         ],
     ),
 ];

@@ -15,7 +15,7 @@ use super::error::Failure;
 use super::output::{Report, columns, short, table, yaml};
 use super::place::Place;
 use super::watch::{Watch, updated};
-use super::{Context, package};
+use super::{Context, canary, package};
 use crate::bundle::{Evaluation, Footprint, Store, Usage, Verdict, require_pass};
 use crate::cluster::Manifest;
 use crate::deploy::history::{ReleaseSource, utc};
@@ -31,8 +31,13 @@ use crate::serve::keys;
 /// The new version takes over one replica at a time, and no request is lost. When it does not become ready, the former
 /// version goes on (exit code 4); when there is none, nothing is left behind (exit code 5). The service outlives the
 /// terminal; `emberline delete` ends it.
+///
+/// With --canary the version is tried first, beside a fresh baseline: promoted when it passes, taken away when it fails
+/// (exit code 4), left as it is when there were too few requests to say (exit code 3).
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  emberline deploy --replicas 3 --port 8080")]
+#[command(
+    after_help = "Examples:\n  emberline deploy --replicas 3 --port 8080\n  emberline deploy --target kubernetes --canary 10%"
+)]
 pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
@@ -57,6 +62,9 @@ pub struct Args {
     /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
     #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
     pub dry_run: Option<DryRun>,
+    /// Whether it is tried first
+    #[command(flatten)]
+    pub canary: canary::Flags,
 }
 
 /// Flags that say what is to run.
@@ -119,7 +127,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
 }
 
 /// What is set for `emberline serve` may be thought to hold here too.
-fn warn_of_tls(context: &Context) {
+pub(super) fn warn_of_tls(context: &Context) {
     for name in ["EMBERLINE_TLS_CERT", "EMBERLINE_TLS_KEY"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
             context
@@ -436,7 +444,11 @@ impl Report for ServiceReport {
         if let Some(proof) = &service.proof {
             facts.push(("availability", proof.to_string()));
         }
-        let text = table(&facts);
+        facts.extend(service.canary.as_ref().map(|tried| ("canary", canary::sentence(tried))));
+        let mut text = table(&facts);
+        if let Some(tests) = service.canary.as_ref().and_then(canary::tests) {
+            text = format!("{text}\n\n{tests}");
+        }
         match &service.trouble {
             None => text,
             Some(trouble) => {

@@ -8,6 +8,7 @@ pub mod error;
 pub mod output;
 
 mod args;
+mod canary;
 mod ci;
 mod completions;
 mod context;
@@ -148,6 +149,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
             keys::Command::Remove(args) => output.result(&keys::remove(args)?),
         },
         Command::Package(args) => output.result(&package::run(args, context)?),
+        Command::Deploy(args) if args.canary.are_given() => {
+            let report = canary::run(args, context)?;
+            output.result(&report)?;
+            canary::failure(&report).map_or(Ok(()), Err)
+        }
         Command::Deploy(args) => match args.dry_run {
             None => output.result(&deploy::run(args, context)?),
             Some(asked) => output.result(&deploy::dry_run(args, asked, context)?),

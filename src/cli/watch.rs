@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar};
 
-use super::Context;
 use super::output::{Output, ProgressMode, columns, short};
+use super::{Context, canary};
+use crate::deploy::canary::Step;
 use crate::deploy::{Events, Instance, Proof, Service, Stage};
 
 /// Replicas that have a line of their own on a terminal; the rest is counted.
@@ -90,6 +91,15 @@ impl Events for Watch<'_> {
                     self.output.note(&line);
                 }
             }
+        }
+    }
+
+    fn canary(&self, step: &Step) {
+        self.output.event(step);
+        let line = canary::told(step);
+        match &self.screen {
+            Some(screen) => screen.head.set_message(line),
+            None => self.output.note(&line),
         }
     }
 

@@ -4,6 +4,7 @@
 //! target's own: `local` runs replicas as processes of this machine, `docker` as containers behind an nginx, `kubernetes`
 //! as pods. No target opens a tensor, and none prints.
 
+pub mod canary;
 pub mod docker;
 pub mod history;
 pub mod kubernetes;
@@ -15,6 +16,7 @@ mod resources;
 mod service;
 mod trouble;
 
+pub use canary::{Canary, Trial};
 pub use proof::Proof;
 pub use resources::Resources;
 use service::address;
@@ -128,6 +130,9 @@ pub trait Events {
     /// What requests through the service saw of the change, or why nobody knows. `arrived` says whether it came to what was
     /// asked for; the service that is then given holds the same.
     fn proved(&self, _proof: &Result<Proof, String>, _arrived: bool) {}
+
+    /// What is being done about a canary.
+    fn canary(&self, _step: &canary::Step) {}
 }
 
 /// Which lines of the logs.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Proof;
+use super::{Canary, Proof};
 use crate::project::TargetKind;
 
 /// A service as it is now.
@@ -44,6 +44,9 @@ pub struct Service {
     /// Why nobody knows, where it should be known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof_hint: Option<String>,
+    /// The version that is tried beside it, or was by the command that tells this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 /// Numbers of processes.

@@ -10,8 +10,10 @@ mod running;
 mod tool;
 
 mod availability;
+mod canary;
 mod capacity;
 mod denials;
+mod divided;
 mod failures;
 mod footprint;
 mod gateway;

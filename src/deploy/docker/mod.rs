@@ -107,6 +107,7 @@ impl Docker {
             trouble: None,
             proof: None,
             proof_hint: None,
+            canary: None,
         }
     }
 

@@ -78,6 +78,11 @@ impl Names {
         format!("{}-history", self.name)
     }
 
+    /// The `ConfigMap` of a canary that runs.
+    pub fn canary(&self) -> String {
+        format!("{}-canary", self.name)
+    }
+
     /// The Lease that one change at a time holds.
     pub fn lock(&self) -> String {
         format!("{}-lock", self.name)

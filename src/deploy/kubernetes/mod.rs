@@ -3,6 +3,7 @@
 //! What is wanted is applied, and the cluster's own controllers make it so: a client that is killed leaves nothing
 //! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
+mod canary;
 mod converge;
 mod custom;
 mod differences;
@@ -402,6 +403,7 @@ impl Target for Kubernetes {
         // All objects are checked before the first one is written.
         self.differences(request)?;
         let lock = self.lock("emberline deploy")?;
+        self.check_no_canary()?;
         let mut history = History::read(&self.cluster, &self.names)?;
         let wanted = self.render(request)?;
         let autoscale = self.autoscale()?;
@@ -515,6 +517,7 @@ impl Target for Kubernetes {
     fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service> {
         let rollout = self.observe()?;
         let lock = self.lock("emberline rollback")?;
+        self.check_no_canary()?;
         let mut history = History::read(&self.cluster, &self.names)?;
         settle(&mut history, &rollout)?;
         let revisions = history.revisions();
@@ -553,7 +556,10 @@ impl Target for Kubernetes {
     fn status(&self) -> Result<Service> {
         let rollout = self.observe()?;
         let history = History::read(&self.cluster, &self.names)?;
-        Ok(self.service(&rollout, &history, self.autoscale()?))
+        Ok(Service {
+            canary: self.running_canary()?,
+            ..self.service(&rollout, &history, self.autoscale()?)
+        })
     }
 
     fn history(&self) -> Result<Vec<Revision>> {
@@ -593,9 +599,10 @@ impl Target for Kubernetes {
         }
         self.cluster.check_ours(deployment.as_ref(), MANAGED)?;
         self.cluster.check_ours(history.as_ref(), MANAGED)?;
-        let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
+        let lock = self.lock("emberline delete")?;
         self.remove_probe()?;
         self.remove_measurement()?;
+        self.remove_canary(&lock, events)?;
         self.remove_release(&History::read(&self.cluster, &self.names)?)?;
         self.cluster.delete::<ConfigMap>(&self.names.history())?;
         let deadline = Instant::now() + END;

@@ -87,6 +87,7 @@ impl Kubernetes {
             }),
             proof: None,
             proof_hint: None,
+            canary: None,
         }
     }
 
