@@ -28,6 +28,9 @@ const DEPLOY: f64 = 15.0;
 /// The longest that it may take until a bad image is told, and the former version is there again, in seconds.
 const DIAGNOSIS: f64 = 10.0;
 
+/// What is done, how long it may take, and how long it took.
+type Done<'a> = (&'a str, f64, Box<dyn Fn() -> f64 + 'a>);
+
 fn main() -> ExitCode {
     let short = std::env::var("EMBERLINE_BENCH").is_ok_and(|form| form == "short");
     let Some(cluster) = cluster() else {
@@ -36,36 +39,35 @@ fn main() -> ExitCode {
     let service = Service::new(&cluster);
     let (first, second) = (service.bundle(), service.bundle());
     let deploy = ["deploy", "--allow-ungated", "--replicas", "3", "--bundle"];
-    let timed = |arguments: &[&str], code: i32| {
+    let deploy_for = |arguments: &[&str], code: i32| {
         let start = Instant::now();
         service.run(&[&deploy[..], arguments].concat()).code(code);
         start.elapsed().as_secs_f64()
     };
     let absent = ["--image", "emberline.test/absent:1"];
     // The same pods whatever the round: the first deployment is deleted each time.
-    type Done<'a> = (&'a str, f64, Box<dyn Fn() -> f64 + 'a>);
     let changes: [Done; 4] = [
         (
             "three replicas, the first deployment",
             DEPLOY,
-            Box::new(|| timed(&[&first], 0)),
+            Box::new(|| deploy_for(&[&first], 0)),
         ),
         (
             "three replicas, another version",
             DEPLOY,
-            Box::new(|| timed(&[&second], 0)),
+            Box::new(|| deploy_for(&[&second], 0)),
         ),
         (
             "a bad image, over a version that serves",
             DIAGNOSIS,
-            Box::new(|| timed(&[&[&*first], &absent[..]].concat(), 4)),
+            Box::new(|| deploy_for(&[&[&*first], &absent[..]].concat(), 4)),
         ),
         (
             "a bad image, the first deployment",
             DIAGNOSIS,
             Box::new(|| {
                 service.ok(&["delete", "--yes"]);
-                timed(&[&[&*first], &absent[..]].concat(), 5)
+                deploy_for(&[&[&*first], &absent[..]].concat(), 5)
             }),
         ),
     ];
