@@ -369,7 +369,7 @@ fn a_killed_container_costs_its_neighbours_nothing() {
 }
 
 /// The process of a pod's server, where the node is this machine.
-fn process_of(pod: &Value) -> Option<u32> {
+pub fn process_of(pod: &Value) -> Option<u32> {
     let uid = pod["metadata"]["uid"].as_str().expect("a uid");
     let names = [uid.to_owned(), uid.replace('-', "_")];
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::availability::process_of;
 use crate::divided::{Divided, Traffic, ask};
 use crate::fixture::region;
 use crate::gateway::{IMAGE, nginx_image};
 use crate::running::{signal, wait};
 use crate::service::Service;
 use crate::setup::cluster;
-use crate::tool::ran;
+use crate::tool::{Ran, ran, skipped};
 
 #[test]
 fn one_that_is_as_good_is_promoted_and_no_request_is_lost() {
@@ -238,6 +239,52 @@ fn one_that_nobody_asked_anything_is_undecided_and_stays_until_somebody_decides(
     assert_eq!(divided.left(), Vec::<String>::new());
     service.ok(&["gateway", "down"]);
     wait("the pods of the gateway go", || service.left().is_empty());
+}
+
+#[test]
+fn one_whose_container_ends_is_taken_away() {
+    let Some((divided, first)) = Divided::new(region::bundle) else {
+        return;
+    };
+    let service = &divided.service;
+    let second = divided.load(|project| region::another(project, 2));
+    let arguments = [
+        "deploy",
+        "--allow-ungated",
+        "--bundle",
+        &second,
+        "--canary",
+        "10%",
+        "--canary-for",
+        "40s",
+    ];
+    let client = service
+        .command(&arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    wait("a look at it", || {
+        service.ok(&["status"])["canary"]["seconds"]
+            .as_f64()
+            .is_some_and(|seconds| seconds > 0.0)
+    });
+    let pods = service
+        .namespace
+        .json(&["get", "pods", "--selector=app.kubernetes.io/component=canary"]);
+    let Some(process) = process_of(&pods["items"][0]) else {
+        skipped::for_want_of("the processes of the node", "sudo tests/cluster/up");
+        return;
+    };
+    signal(process, Signal::KILL);
+    let ran = Ran::from(client.wait_with_output().expect("its end")).code(4);
+    for told in [
+        "restarts: containers started again 1, baseline 0",
+        &format!("version {first} serves, as before"),
+    ] {
+        assert!(ran.stderr.contains(told), "no `{told}` in:\n{}", ran.stderr);
+    }
+    assert_eq!(divided.left(), Vec::<String>::new());
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::history::{History, template};
 use super::lock::Lock;
 use super::manifests::{MANAGED, Manifests};
 use super::{Change, Kubernetes};
-use crate::canary::Verdict;
+use crate::canary::{Comparison, Verdict};
 use crate::cluster::diagnosis::Cause;
 use crate::deploy::canary::{Canary, State, Step, Trial};
 use crate::deploy::history::{Outcome, seconds_since_1970};
@@ -76,19 +76,25 @@ impl Kubernetes {
         }
         events.canary(&Step::Dividing);
         let name = self.names.name();
-        divided::divide(&self.cluster, name, Some(trial.percent), GATEWAY, go_on)?;
-        let watch = Watch::begin(&self.cluster, &self.names, trial)?;
-        watch.compare(
-            &mut |comparison| {
-                events.canary(&Step::Comparing {
-                    seconds: comparison.seconds as u64,
-                    requests: comparison.requests,
-                });
-                record.canary = record.canary.clone().compared(comparison.clone());
-                record.write(&self.cluster, &self.names)
-            },
-            go_on,
-        )?;
+        if let Err(error) = divided::divide(&self.cluster, name, Some(trial.percent), GATEWAY, go_on) {
+            if !error.is::<DeployError>() {
+                let reason = "the gateway does not lead to it";
+                self.take_away(record, reason, &mut history, go_on, events)
+                    .map_err(left)?;
+            }
+            return Err(error);
+        }
+        let mut tell = |comparison: &Comparison| {
+            events.canary(&Step::Comparing {
+                seconds: comparison.seconds as u64,
+                requests: comparison.requests,
+            });
+            record.canary = record.canary.clone().compared(comparison.clone());
+            record.write(&self.cluster, &self.names)
+        };
+        Watch::begin(&self.cluster, &self.names, trial)
+            .and_then(|watch| watch.compare(&mut tell, go_on))
+            .map_err(left)?;
         match record.canary.verdict {
             Verdict::Pass => self.take_over(record, request.timeout, &lock, &mut history, events),
             Verdict::Fail => {
@@ -316,4 +322,15 @@ fn stays(lock: &Lock, events: &dyn Events) -> Result<()> {
         .into());
     }
     lock.renew()
+}
+
+/// What has ended the comparison, and what that leaves.
+fn left(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<DeployError>() {
+        return error;
+    }
+    error.context(
+        Problem::new("the comparison has ended before its time, and the canary is there still")
+            .hint("`emberline deploy --abort` takes it away, and another `emberline deploy --canary` compares anew"),
+    )
 }
