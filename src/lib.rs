@@ -24,6 +24,7 @@
 //! - `ci`: the pipelines of build servers.
 //! - `monitor`: Prometheus' configuration and alerts, and a Grafana dashboard, from the server's table of metrics.
 //! - `capacity`: how many replicas a rate takes, from what one was measured to carry.
+//! - `trace`: where something that runs, or an image, comes from.
 //! - `engine`, `cluster`: the container engine, and the Kubernetes cluster, that others work with.
 //! - `cli`: arguments in, reports out.
 //!
@@ -68,6 +69,8 @@ pub mod monitor;
 pub mod project;
 #[cfg(feature = "cli")]
 pub mod templates;
+#[cfg(feature = "cli")]
+pub mod trace;
 #[cfg(feature = "cli")]
 pub mod train;
 

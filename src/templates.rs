@@ -96,6 +96,12 @@ pub const KUBERNETES_NETWORK_POLICY: &str = include_str!("../templates/kubernete
 pub const KUBERNETES_KEYS: &str = include_str!("../templates/kubernetes/keys.yaml");
 /// See [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_AUTOSCALER: &str = include_str!("../templates/kubernetes/autoscaler.yaml");
+/// What leads to a service from elsewhere, and who watches it; see [`KUBERNETES_SERVICE_ACCOUNT`].
+pub const KUBERNETES_INGRESS: &str = include_str!("../templates/kubernetes/ingress.yaml");
+/// See [`KUBERNETES_INGRESS`].
+pub const KUBERNETES_HTTP_ROUTE: &str = include_str!("../templates/kubernetes/http-route.yaml");
+/// See [`KUBERNETES_INGRESS`].
+pub const KUBERNETES_SERVICE_MONITOR: &str = include_str!("../templates/kubernetes/service-monitor.yaml");
 /// The pod that proves a change; see [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_PROBE: &str = include_str!("../templates/kubernetes/probe.yaml");
 

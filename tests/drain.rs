@@ -195,7 +195,7 @@ fn idle_connections_are_closed_after_a_while_and_the_waiting_has_an_end() {
     assert!(idle.receive().is_err(), "closed");
     let closed = begun.elapsed();
     assert!(closed >= Duration::from_millis(190), "{closed:?}");
-    server.says("1 connections were open still");
+    server.says("1 connection was open still");
     assert_eq!(server.exit_code(), Some(0));
     assert!(begun.elapsed() >= Duration::from_millis(590));
 }
@@ -282,6 +282,22 @@ fn with_drain_it_is_not_ready_and_accepts_still() {
     assert!(matches!(load.first(""), Outcome::Answer(_, response) if response.status == 200 && response.closes()));
     assert_eq!(server.exit_code(), Some(0));
     assert_eq!(health(server.address), Some(1));
+}
+
+#[test]
+fn a_load_balancer_that_is_slow_to_look_away_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = start(&fixture::digits_bundle(folder.path()), &["--drain", "0.1"]);
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    server.says("SIGTERM");
+    // Connections come at half of the time after which nobody is waited for any more.
+    while begun.elapsed() < Duration::from_millis(2500) {
+        assert_eq!(get(server.address, "/livez").status, 200, "{:?}", begun.elapsed());
+        thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(server.exit_code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
 fn replica(bundle: &Path, socket: &TcpListener) -> Replica {

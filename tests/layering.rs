@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -76,11 +76,14 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "engine",
             "cluster",
             "gateway",
+            "monitor",
         ],
     ),
+    ("trace", &["bundle", "image", "deploy"]),
     (
         "cli",
         &[
+            "trace",
             "problem",
             "files",
             "clock",

@@ -49,21 +49,22 @@ fn with(more: &str) -> String {
 
 // ---- the reference ----
 
-/// The reference with its commented-out keys as keys: `# key: value`, where the value is one word or a list.
+/// The reference with its commented-out keys as keys: `# key: value`, where the value is one word or a list, and `# key:`
+/// with such keys below it.
 fn uncommented() -> String {
     let mut text = String::new();
     for line in reference().lines() {
-        let indent = line.len() - line.trim_start().len();
-        let (key, value) = line
+        let comment = line.trim_start().strip_prefix("# ").unwrap_or_default();
+        let (key, value) = comment
             .trim_start()
-            .strip_prefix("# ")
-            .and_then(|comment| comment.split_once(": "))
+            .split_once(':')
+            .map(|(key, value)| (key, value.trim_start()))
             .unwrap_or_default();
         let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        let is_value = !value.is_empty() && (value.starts_with('[') || !value.contains(' '));
+        let is_value = value.starts_with(['[', '{']) || !value.contains(' ');
         if is_key && is_value {
-            text.push_str(&" ".repeat(indent));
-            text.push_str(line.trim_start().trim_start_matches("# "));
+            text.push_str(&" ".repeat(line.len() - line.trim_start().len()));
+            text.push_str(comment);
         } else {
             text.push_str(line);
         }
@@ -283,6 +284,26 @@ fn what_no_single_key_can_get_wrong_is_checked() {
         (with("train: {learning_rate: 0}"), "`train.learning_rate` is `0`"),
         (with("train: {validation_split: 1}"), "`train.validation_split` is `1`"),
         (with("deploy: {replicas: 0}"), "`deploy.replicas` is 0"),
+        (
+            with("deploy: {ingress: {class: nginx}}"),
+            "`deploy.ingress.hosts` is missing",
+        ),
+        (
+            with("deploy: {ingress: {hosts: [d.example.com], path: /d/}}"),
+            "`deploy.ingress.path` is `/d/`, and the server answers at `/`",
+        ),
+        (
+            with("deploy: {ingress: {hosts: [d.example.com], path: d}}"),
+            "`deploy.ingress.path` is `d`, and must begin with `/`",
+        ),
+        (
+            with("deploy: {http_route: {hostnames: [d.example.com]}}"),
+            "`deploy.http_route.gateway` is missing",
+        ),
+        (
+            with("deploy: {http_route: {gateway: public, path: d}}"),
+            "`deploy.http_route.path` is `d`, and must begin with `/`",
+        ),
         (
             with("evaluate: {gate: {accuracy: 95}}"),
             "`evaluate.gate` asks for `accuracy: 95`",

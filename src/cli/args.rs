@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use super::output::{Format, ProgressMode};
 use super::{
     ci, completions, delete, deploy, diff, doctor, evaluate, gateway, generate, history, init, keys, logs, monitor,
-    package, plan, predict, rollback, scale, serve, ship, status, supervise, train,
+    package, plan, predict, rollback, scale, serve, ship, status, supervise, trace, train,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -83,6 +83,8 @@ pub enum Command {
     Logs(logs::Args),
     /// List what was deployed, when and by whom
     History(history::Args),
+    /// Tell where a pod, an image or a running server comes from
+    Trace(trace::Args),
     /// Serve the bundle of a former revision again
     Rollback(rollback::Args),
     /// End the service and forget its history

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, ValueEnum};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -25,7 +26,7 @@ use crate::deploy::kubernetes::{Kubernetes, Manifests};
 use crate::deploy::{Autoscale, Events, Instance, Proof, Replicas, Request, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
-use crate::project::{Project, TargetKind};
+use crate::project::{Clients, Project, TargetKind};
 use crate::serve::keys;
 
 /// Serve a bundle, in place of the one that is served now
@@ -51,6 +52,11 @@ pub struct Args {
     /// Kubernetes: send the service no requests meanwhile, which prove that none is lost
     #[arg(long, env = "EMBERLINE_NO_PROBE")]
     pub no_probe: bool,
+    /// Whether a version that does not get ready is replaced by the former one; `false` leaves it to be looked at (Kubernetes)
+    #[arg(long, value_name = "YES", env = "EMBERLINE_ROLLBACK_ON_FAILURE", action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), default_value = "true", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    pub rollback_on_failure: bool,
     /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
     #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
     pub dry_run: Option<DryRun>,
@@ -103,7 +109,9 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
     let project = context.project(&args.project)?;
     let kind = args.place.kind(&project)?;
     let request = request(&args.wanted, args.timeout, &project, kind, context)?;
-    let target = args.place.target_to_change(&project, args.no_probe)?;
+    let target = args
+        .place
+        .target_to_deploy(&project, args.no_probe, args.rollback_on_failure)?;
     warn_of_tls(context);
     let now = target.status().ok();
     if let Some(now) = &now {
@@ -223,14 +231,44 @@ pub(super) fn request(
             None => package::reference(project, None, bundle.version())?.to_string(),
         });
     }
+    let keys = keys(args.keys.as_deref(), project, kind)?;
+    if kind == TargetKind::Kubernetes {
+        warn_of_doors(project, keys.is_some(), context);
+    }
     Ok(Request {
         source,
         host,
         port,
         replicas: args.replicas.unwrap_or(config.replicas),
         timeout,
-        keys: keys(args.keys.as_deref(), project, kind)?,
+        keys,
     })
+}
+
+/// What leads to the service from beyond the cluster may lead to nobody, or everybody.
+fn warn_of_doors(project: &Project, keys: bool, context: &Context) {
+    let config = &project.config.deploy;
+    let doors = [
+        ("deploy.ingress", config.ingress.is_some()),
+        ("deploy.http_route", config.http_route.is_some()),
+    ];
+    let asked = doors.into_iter().filter(|(_, asked)| *asked);
+    let names: Vec<String> = asked.map(|(key, _)| format!("`{key}`")).collect();
+    if names.is_empty() {
+        return;
+    }
+    let names = names.join(" and ");
+    if config.clients == Clients::Gateway {
+        context.output.warn(&format!(
+            "{names}: the controller is not let in to the pods where the cluster enforces network policies; \
+             `deploy.clients: cluster` lets it in"
+        ));
+    }
+    if !keys {
+        context.output.warn(&format!(
+            "{names}: whoever is let through is answered without a key; `deploy.keys` asks for one"
+        ));
+    }
 }
 
 /// What the key file holds, once it is known to be one.

@@ -2,6 +2,7 @@
 //!
 //! Each check asks the room that would stumble; nothing is built, started or changed.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +16,7 @@ use super::{Context, package};
 use crate::bundle::{Store, require_pass};
 use crate::cluster::Cluster;
 use crate::deploy::Target;
-use crate::deploy::kubernetes::rights;
+use crate::deploy::kubernetes::{Extra, check_known, rights};
 use crate::deploy::local::Local;
 use crate::engine::Engine;
 use crate::image;
@@ -174,6 +175,10 @@ fn cluster(project: &Project, args: &Args, checks: &mut Vec<Check>) {
     // What follows would say the same again.
     if goes_on {
         checks.push(Check::of("rights", Finding::Failed, allowed(project, &cluster)));
+        let extras = Extra::wanted(&project.config.deploy);
+        if !extras.is_empty() {
+            checks.push(Check::of("kinds", Finding::Failed, kinds(&cluster, &extras)));
+        }
         checks.push(Check::of("metrics", Finding::Warning, metrics(&cluster)));
     }
 }
@@ -185,7 +190,8 @@ fn registry(project: &Project) -> Result<String> {
 }
 
 fn allowed(project: &Project, cluster: &Cluster) -> Result<String> {
-    let lacking = cluster.lacks(rights(project.config.deploy.keys.is_some()))?;
+    let config = &project.config.deploy;
+    let lacking = cluster.lacks(rights(config.keys.is_some(), &Extra::wanted(config)))?;
     if lacking.is_empty() {
         return Ok("all that the commands need".to_owned());
     }
@@ -197,6 +203,13 @@ fn allowed(project: &Project, cluster: &Cluster) -> Result<String> {
     ))
     .hint("docs/guide/deploying.md has a Role with all rights that are needed")
     .into())
+}
+
+/// Whether the cluster has the kinds of what the project asks for besides.
+fn kinds(cluster: &Cluster, extras: &BTreeSet<Extra>) -> Result<String> {
+    check_known(cluster, extras)?;
+    let kinds: Vec<&str> = extras.iter().map(|extra| extra.kind()).collect();
+    Ok(format!("the cluster has {}", kinds.join(", ")))
 }
 
 fn metrics(cluster: &Cluster) -> Result<String> {

@@ -34,7 +34,8 @@ pub const EXIT_CODES: [(u8, &str); 8] = [
     (4, "the deploy failed and was rolled back: the former version serves"),
     (
         5,
-        "the deploy failed and was not rolled back: there is no former version, or it does not come back either",
+        "the deploy failed and was not rolled back: there is no former version, it does not come back either, or \
+        `--rollback-on-failure=false` leaves the failed one to be looked at",
     ),
     (6, "another deploy holds the lock"),
     (130, "interrupted by Ctrl-C or SIGTERM"),

@@ -9,7 +9,8 @@ use super::Context;
 use super::output::{Report, columns, short};
 use super::place::Place;
 use crate::bundle::Verdict;
-use crate::deploy::history::{Revision, utc};
+use crate::deploy::history::{Revision, Scaled, utc};
+use crate::deploy::{Autoscale, Proof};
 
 /// List what was deployed, when and by whom
 #[derive(Debug, clap::Args)]
@@ -58,7 +59,7 @@ impl Report for HistoryReport {
             "FAILED REQUESTS",
             "OUTCOME",
         ];
-        let rows = self.revisions.iter().map(|revision| {
+        let rows = self.revisions.iter().flat_map(|revision| {
             let source = &revision.source;
             let mut outcome = revision.outcome.name().to_owned();
             if let Some(to) = revision.rolled_back_to {
@@ -67,7 +68,7 @@ impl Report for HistoryReport {
             if let Some(reason) = &revision.reason {
                 outcome = format!("{outcome}: {}", short(reason, 100));
             }
-            vec![
+            let row = vec![
                 revision.revision.to_string(),
                 source.version.clone(),
                 utc(revision.deployed_at),
@@ -77,13 +78,38 @@ impl Report for HistoryReport {
                     .source_revision
                     .as_ref()
                     .map_or_else(|| "-".to_owned(), |revision| revision.chars().take(12).collect()),
-                revision
-                    .proof
-                    .as_ref()
-                    .map_or_else(|| "-".to_owned(), |proof| format!("{} of {}", proof.failed, proof.sent)),
+                failed(revision.proof.as_ref()),
                 outcome,
-            ]
+            ];
+            [row].into_iter().chain(revision.scaled.iter().map(scaled))
         });
         columns([heads.map(str::to_owned).to_vec()].into_iter().chain(rows))
     }
+}
+
+/// A row below that of the revision whose number of replicas was changed.
+fn scaled(scaled: &Scaled) -> Vec<String> {
+    let what = match (scaled.to, scaled.autoscale) {
+        (_, Some(Autoscale { min, max, cpu })) => format!("by load, {min} to {max}, {cpu} %"),
+        (to, None) => format!("{} to {} replicas", scaled.from, to.unwrap_or(scaled.from)),
+    };
+    let outcome = match &scaled.reason {
+        Some(reason) => format!("{}: {}", scaled.outcome.name(), short(reason, 100)),
+        None => scaled.outcome.name().to_owned(),
+    };
+    vec![
+        "  scaled".to_owned(),
+        what,
+        utc(scaled.at),
+        scaled.by.clone(),
+        "-".to_owned(),
+        "-".to_owned(),
+        failed(scaled.proof.as_ref()),
+        outcome,
+    ]
+}
+
+/// Requests that failed during a change, of those that were sent.
+fn failed(proof: Option<&Proof>) -> String {
+    proof.map_or_else(|| "-".to_owned(), |proof| format!("{} of {}", proof.failed, proof.sent))
 }

@@ -40,6 +40,7 @@ mod serve;
 mod ship;
 mod status;
 mod supervise;
+mod trace;
 mod train;
 
 pub use args::{Cli, Command};
@@ -148,6 +149,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         Command::Status(args) => output.result(&status::run(args, context)?),
         Command::Logs(args) => logs::run(args, context),
         Command::History(args) => output.result(&history::run(args, context)?),
+        Command::Trace(args) => {
+            let report = trace::run(args, context)?;
+            output.result(&report)?;
+            report.failure().map_or(Ok(()), Err)
+        }
         Command::Rollback(args) => output.result(&rollback::run(args, context)?),
         Command::Delete(args) => output.result(&delete::run(args, context)?),
         Command::Gateway(args) => match &args.command {

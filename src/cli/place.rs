@@ -106,15 +106,46 @@ impl Place {
     ///
     /// As [`Place::target`], and [`Failure::Usage`] when there are none that could be left out.
     pub fn target_to_change(&self, project: &Project, no_probe: bool) -> Result<Box<dyn Target>> {
-        match self.kind(project)? {
-            _ if !no_probe => self.target(project),
-            TargetKind::Kubernetes => Ok(Box::new(self.kubernetes(project)?.without_probe())),
-            kind => Err(Failure::Usage(format!(
-                "`--no-probe` is about a pod of a cluster, and the target is `{}`, which has none",
-                kind.name()
-            ))
-            .into()),
+        self.target_to_deploy(project, no_probe, true)
+    }
+
+    /// The same for a new version; without `rolls_back` one that does not arrive is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Place::target_to_change`], and [`Failure::Usage`] for a target that leaves nothing half-way.
+    pub fn target_to_deploy(&self, project: &Project, no_probe: bool, rolls_back: bool) -> Result<Box<dyn Target>> {
+        let kind = self.kind(project)?;
+        Self::check_change(kind, no_probe, rolls_back)?;
+        if kind != TargetKind::Kubernetes {
+            return self.target(project);
         }
+        let mut target = self.kubernetes(project)?;
+        if no_probe {
+            target = target.without_probe();
+        }
+        if !rolls_back {
+            target = target.keeping_failures();
+        }
+        Ok(Box::new(target))
+    }
+
+    /// Checks that a target knows what is asked of a change.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] that names what it does not know.
+    pub fn check_change(kind: TargetKind, no_probe: bool, rolls_back: bool) -> Result<()> {
+        let wrong = match kind {
+            TargetKind::Kubernetes => return Ok(()),
+            _ if no_probe => "`--no-probe` is about a pod of a cluster",
+            _ if !rolls_back => {
+                "`--rollback-on-failure=false` leaves the pods of a version that failed in the cluster, to be looked at"
+            }
+            _ => return Ok(()),
+        };
+        let kind = kind.name();
+        Err(Failure::Usage(format!("{wrong}, and the target is `{kind}`, which has none")).into())
     }
 
     /// The service of `project` in the cluster.
@@ -129,9 +160,19 @@ impl Place {
     /// Which cluster the flags and the project name.
     pub fn access(&self, project: &Project) -> Access {
         let config = &project.config.deploy;
+        let flags = self.flags();
         Access {
-            namespace: self.namespace.clone().or_else(|| config.namespace.clone()),
-            context: self.context.clone().or_else(|| config.context.clone()),
+            namespace: flags.namespace.or_else(|| config.namespace.clone()),
+            context: flags.context.or_else(|| config.context.clone()),
+            ..flags
+        }
+    }
+
+    /// Which cluster the flags name.
+    pub fn flags(&self) -> Access {
+        Access {
+            namespace: self.namespace.clone(),
+            context: self.context.clone(),
             kubeconfig: self.kubeconfig.clone(),
         }
     }

@@ -68,7 +68,8 @@ pub struct Args {
     /// Threads that serve connections; 0 takes one for each core
     #[arg(long, value_name = "COUNT", default_value_t = 0, env = "EMBERLINE_THREADS")]
     threads: usize,
-    /// After SIGTERM go on accepting for so long, with readiness 503, while load balancers look away
+    /// After SIGTERM go on accepting for so long, with readiness 503, while load balancers look away; up to 10 s more while
+    /// they do not
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, env = "EMBERLINE_DRAIN")]
     drain: Duration,
     /// After SIGTERM leave idle connections open for so long, so that a request on its way is answered

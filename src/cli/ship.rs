@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use clap::ArgAction;
+use clap::builder::BoolishValueParser;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -72,6 +74,11 @@ pub struct Args {
     /// Kubernetes: send the service no requests meanwhile, which prove that none is lost
     #[arg(long, env = "EMBERLINE_NO_PROBE")]
     pub no_probe: bool,
+    /// Whether a version that does not get ready is replaced by the former one; `false` leaves it to be looked at (Kubernetes)
+    #[arg(long, value_name = "YES", env = "EMBERLINE_ROLLBACK_ON_FAILURE", action = ArgAction::Set)]
+    #[arg(value_parser = BoolishValueParser::new(), default_value = "true", default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    pub rollback_on_failure: bool,
 }
 
 /// What each link gave.
@@ -167,6 +174,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
             },
             timeout: args.timeout,
             no_probe: args.no_probe,
+            rollback_on_failure: args.rollback_on_failure,
             dry_run: None,
         },
         context,
@@ -187,6 +195,7 @@ fn packaging(args: &Args, context: &Context) -> Result<package::Args> {
     let project = context.project(&args.project)?;
     let reference = package::reference(&project, None, "VERSION")?;
     let kind = args.place.kind(&project)?;
+    Place::check_change(kind, args.no_probe, args.rollback_on_failure)?;
     let mut packaging = package::Args {
         project: args.project.clone(),
         runtime: args.runtime.clone(),

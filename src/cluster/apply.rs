@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde::Serialize;
@@ -106,6 +107,28 @@ impl Cluster {
             return Ok(());
         }
         Err(not_ours(&K::kind(&()), &found.name_any(), self.namespace()).into())
+    }
+
+    /// What the server in a pod answers to GET, by way of the cluster's interface, with a key if one is needed.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, the answer is no success, or the account may not ask pods.
+    pub fn ask_pod(&self, pod: &Pod, path: &str, key: Option<&str>) -> Result<String> {
+        let (namespace, name) = (self.namespace(), pod.name_any());
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+        let port = ports.next().map_or(80, |port| port.container_port);
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{path}");
+        let mut request = http::Request::get(uri).header("accept", "application/json");
+        if let Some(key) = key {
+            request = request.header("x-api-key", key);
+        }
+        let request = request.body(Vec::new())?;
+        let client = self.client().clone();
+        self.ask(&format!("ask pod `{name}`"), async move {
+            client.request_text(request).await
+        })
     }
 
     /// Posts JSON to a Service of the namespace by way of the cluster's interface, with a key if one is needed, and gives

@@ -1,9 +1,11 @@
 //! An object on its way into a cluster: read into its type once, so that a mistake in a template ends here, and handled
 //! without it from there on, so that all kinds go the same way.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, TypeMeta};
 use kube::core::ApiResource;
 use serde_json::Value;
 
@@ -85,6 +87,43 @@ impl Cluster {
         applicable(&found).map(Some)
     }
 
+    /// Those of a kind that have these labels; none where the cluster has no such kind.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn list_manifests<K: Object>(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Manifest>> {
+        let resource = ApiResource::erase::<K>(&());
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query = ListParams::default().labels(&labels.join(","));
+        let doing = format!("list {}", resource.plural);
+        let found = self.find(&doing, self.of(&resource).list(&query))?;
+        let types = TypeMeta {
+            api_version: resource.api_version.clone(),
+            kind: resource.kind.clone(),
+        };
+        let manifest = |object| Manifest {
+            resource: resource.clone(),
+            // What is in a list does not say what it is.
+            object: DynamicObject {
+                types: Some(types.clone()),
+                ..object
+            },
+        };
+        Ok(found.into_iter().flatten().map(manifest).collect())
+    }
+
+    /// Whether the cluster has a kind of a versioned interface, such as `HTTPRoute` of `gateway.networking.k8s.io/v1`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn knows(&self, interface: &str, kind: &str) -> Result<bool> {
+        let doing = format!("ask the cluster for its interface {interface}");
+        let found = self.find(&doing, self.client().list_api_group_resources(interface))?;
+        Ok(found.is_some_and(|found| found.resources.iter().any(|resource| resource.kind == kind)))
+    }
+
     /// As [`Cluster::delete`].
     ///
     /// # Errors
@@ -103,8 +142,13 @@ impl Cluster {
 
 /// That an object of our name is somebody else's.
 pub(super) fn not_ours(kind: &str, name: &str, namespace: &str) -> Problem {
+    let article = if kind == "Ingress" || kind == "HTTPRoute" {
+        "an"
+    } else {
+        "a"
+    };
     Problem::new(format!(
-        "there is a {kind} `{name}` in namespace `{namespace}` that emberline has not made"
+        "there is {article} {kind} `{name}` in namespace `{namespace}` that emberline has not made"
     ))
     .hint("give the project another `name`, or deploy to another --namespace")
 }

@@ -1,6 +1,8 @@
 //! A Kubernetes cluster: found, asked, and told what is wrong with it. What is put there is in `deploy` and `gateway`.
 
 mod apply;
+mod denial;
+pub mod diagnosis;
 mod manifest;
 mod refusal;
 mod rights;
@@ -25,6 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::problem::Problem;
 
 pub use apply::{Write, applicable};
+pub use denial::Outlook;
 pub use manifest::Manifest;
 pub use refusal::{is_absent, refusal};
 pub use rights::Right;

@@ -2,6 +2,7 @@
 
 use kube::Error;
 
+use super::denial::denial;
 use super::{Cluster, told};
 use crate::problem::Problem;
 
@@ -25,13 +26,12 @@ pub fn refusal(error: &Error, doing: &str, cluster: &Cluster) -> anyhow::Error {
     let problem = match error {
         Error::Api(status) => {
             let problem = Problem::new(format!("cannot {doing}: {}", status.message));
+            if let Some(denial) = denial(&status.message, namespace) {
+                return problem.hint(denial.hint).into();
+            }
             match status.code {
                 401 => problem.hint(format!(
                     "the cluster does not accept your credentials; `kubectl{context} auth whoami` asks it who you are"
-                )),
-                403 if status.message.contains("exceeded quota") => problem.hint(format!(
-                    "`kubectl{context} describe quota -n {namespace}` shows what is used; ask for less by `deploy.memory` \
-                     and `deploy.cpu`"
                 )),
                 403 => problem.hint(format!(
                     "your account lacks this right in namespace `{namespace}`; `kubectl{context} auth can-i --list -n \

@@ -4,31 +4,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use kube::ResourceExt;
-use kube::api::LogParams;
 
 use super::Cluster;
+use super::denial::{Outlook, denial};
+use super::diagnosis::{Cause, cause, is_ready, refused};
 use crate::problem::Problem;
 
 /// The label by which it tells the pods of one template from those of another.
 const TEMPLATE: &str = "pod-template-hash";
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(400);
-/// Lines of a log that are told with a cause.
-const TOLD_LINES: i64 = 10;
-/// Restarts after which a container that ends is one that always ends.
-const HOPELESS_RESTARTS: i32 = 2;
-
-/// What a node says of an image that it will not get by asking again.
-const NOT_THERE: [&str; 6] = [
-    "not found",
-    "no such host",
-    "name unknown",
-    "manifest unknown",
-    "unauthorized",
-    "denied",
-];
+/// How long room for a pod is waited for where nobody is seen to make any. An autoscaler of nodes looks each 10 s whether
+/// one is needed, and says so.
+const ROOM: Duration = Duration::from_secs(12);
 
 /// A Deployment with its pods, as they are now.
 #[derive(Clone, Debug)]
@@ -37,21 +27,8 @@ pub struct Rollout {
     pub deployment: Deployment,
     /// Its pods, the oldest first, also those that are on their way out.
     pub pods: Vec<Pod>,
-    /// What the pods of the newest template are labelled with, once there are any.
-    template: Option<String>,
-}
-
-/// What keeps a pod, or a Deployment, from being ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
-    /// The pod; none when there is not even that.
-    pub pod: Option<String>,
-    /// What is wrong, in a sentence.
-    pub reason: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-    /// Whether waiting is of no use.
-    pub hopeless: bool,
+    /// Who makes the pods of the newest template, once it is there.
+    newest: Option<ReplicaSet>,
 }
 
 impl Rollout {
@@ -71,16 +48,15 @@ impl Rollout {
         let labels = labels.unwrap_or_default();
         let sets: Vec<ReplicaSet> = cluster.list(&labels)?;
         let wanted = deployment.spec.as_ref().map(|spec| &spec.template);
-        let template = sets
-            .iter()
-            .find(|set| wanted.is_some() && pod_template(set).as_ref() == wanted)
-            .and_then(|set| set.labels().get(TEMPLATE).cloned());
+        let newest = sets
+            .into_iter()
+            .find(|set| wanted.is_some() && pod_template(set).as_ref() == wanted);
         let mut pods: Vec<Pod> = cluster.list(&labels)?;
         pods.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
         Ok(Some(Self {
             deployment,
             pods,
-            template,
+            newest,
         }))
     }
 
@@ -124,7 +100,8 @@ impl Rollout {
 
     /// Whether a pod is of the newest template.
     pub fn is_new(&self, pod: &Pod) -> bool {
-        self.template.is_some() && pod.labels().get(TEMPLATE) == self.template.as_ref()
+        let template = self.newest.as_ref().and_then(|set| set.labels().get(TEMPLATE));
+        template.is_some() && pod.labels().get(TEMPLATE) == template
     }
 
     /// What keeps the newest template from arriving: the most hopeless first.
@@ -137,30 +114,36 @@ impl Rollout {
             .iter()
             .filter(|pod| self.is_new(pod) && pod.metadata.deletion_timestamp.is_none())
             .filter_map(cause)
-            .chain(self.refused())
+            .chain(self.newest.as_ref().and_then(refused))
+            .chain(self.not_begun())
             .collect();
-        causes.sort_by_key(|cause| !cause.hopeless);
+        causes.sort_by_key(|cause| match cause.outlook {
+            Outlook::Hopeless => 0,
+            Outlook::Room => 1,
+            Outlook::Open => 2,
+        });
         causes.into_iter().next()
     }
 
-    /// That no pod may be made at all.
-    fn refused(&self) -> Option<Cause> {
+    /// That there may not even be somebody who makes its pods.
+    fn not_begun(&self) -> Option<Cause> {
         let conditions = self.deployment.status.as_ref()?.conditions.as_ref()?;
-        let failure = conditions
-            .iter()
-            .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+        let failure = conditions.iter().find(|condition| {
+            condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ReplicaSetCreateError")
+        })?;
         let message = failure.message.clone().unwrap_or_default();
-        let hint = if message.contains("exceeded quota") {
-            Some("ask for less by `deploy.memory`, `deploy.cpu` or `--replicas`, or have the quota raised".to_owned())
-        } else {
-            None
-        };
+        let denial = denial(&message, &self.deployment.namespace().unwrap_or_default());
         Some(Cause {
             pod: None,
-            reason: format!("the cluster makes no pod: {message}"),
-            hint,
-            hopeless: true,
+            reason: format!("the cluster makes no ReplicaSet: {message}"),
+            outlook: denial.as_ref().map_or(Outlook::Hopeless, |denial| denial.outlook),
+            hint: denial.map(|denial| denial.hint),
         })
+    }
+
+    /// Whether a pod of ours goes, whose place another one can take.
+    fn makes_room(&self) -> bool {
+        self.pods.iter().any(|pod| pod.metadata.deletion_timestamp.is_some())
     }
 }
 
@@ -178,6 +161,7 @@ pub fn arrive(
 ) -> Result<Result<Rollout, Cause>> {
     let mut best = 0;
     let mut better = Instant::now();
+    let mut room = Room::default();
     loop {
         let rollout = Rollout::observe(cluster, deployment)?
             .ok_or_else(|| Problem::new(format!("somebody has deleted the Deployment `{deployment}`")))?;
@@ -191,7 +175,10 @@ pub fn arrive(
         }
         let late = better.elapsed() > timeout;
         match rollout.cause() {
-            Some(cause) if cause.hopeless || late => return Ok(Err(cause)),
+            Some(cause) if cause.is_hopeless() || late => return Ok(Err(cause)),
+            Some(cause) if cause.outlook == Outlook::Room && !room.may_come(cluster, &rollout, &cause) => {
+                return Ok(Err(cause));
+            }
             None if late => {
                 return Ok(Err(Cause {
                     pod: None,
@@ -201,11 +188,52 @@ pub fn arrive(
                         timeout.as_secs()
                     ),
                     hint: Some("`--timeout` gives them longer".to_owned()),
-                    hopeless: false,
+                    outlook: Outlook::Open,
                 }));
             }
-            _ => std::thread::sleep(POLL),
+            waiting => {
+                if waiting.is_none_or(|cause| cause.outlook != Outlook::Room) {
+                    room = Room::default();
+                }
+                std::thread::sleep(POLL);
+            }
         }
+    }
+}
+
+/// The wait for room.
+#[derive(Default)]
+struct Room {
+    /// When to give it up, unless somebody is seen to make some.
+    until: Option<Instant>,
+}
+
+impl Room {
+    /// Whether room is still to be expected: a pod of ours goes, the scheduler has others end for it, a node is on its way,
+    /// or it was not waited for long enough to know.
+    fn may_come(&mut self, cluster: &Cluster, rollout: &Rollout, cause: &Cause) -> bool {
+        let now = Instant::now();
+        if rollout.makes_room() {
+            self.until = Some(now + ROOM);
+            return true;
+        }
+        let Some(pod) = cause.pod.as_ref() else {
+            // A quota: what goes and is not ours may be anything. After a pod of ours has gone, it takes a moment to know.
+            return self.until.is_some_and(|until| now < until);
+        };
+        let until = *self.until.get_or_insert(now + ROOM);
+        if now < until {
+            return true;
+        }
+        let is_on_its_way = rollout
+            .pods
+            .iter()
+            .filter(|found| found.metadata.name.as_ref() == Some(pod))
+            .any(|pod| cluster.makes_room_for(pod));
+        if is_on_its_way {
+            self.until = Some(now + ROOM);
+        }
+        is_on_its_way
     }
 }
 
@@ -216,127 +244,6 @@ fn pod_template(set: &ReplicaSet) -> Option<PodTemplateSpec> {
         labels.remove(TEMPLATE);
     }
     Some(template)
-}
-
-impl Cause {
-    /// The last lines of the log of its pod: of the container that ended, if one did.
-    pub fn log(&self, cluster: &Cluster) -> Vec<String> {
-        let Some(pod) = &self.pod else { return Vec::new() };
-        let pods = cluster.pods();
-        for previous in [true, false] {
-            let parameters = LogParams {
-                previous,
-                tail_lines: Some(TOLD_LINES),
-                ..LogParams::default()
-            };
-            // A log is told when there is one; what is wrong with the pod is known without it.
-            if let Ok(text) = cluster.block_on(pods.logs(pod, &parameters))
-                && !text.trim().is_empty()
-            {
-                return text.lines().map(str::to_owned).collect();
-            }
-        }
-        Vec::new()
-    }
-}
-
-/// Whether a pod answers.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// How often the container of a pod was started again.
-pub fn restarts(pod: &Pod) -> u32 {
-    container(pod).map_or(0, |status| u32::try_from(status.restart_count).unwrap_or_default())
-}
-
-fn container(pod: &Pod) -> Option<&ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.first()
-}
-
-/// What keeps a pod from answering, in a sentence; none when it answers, or is only just starting.
-pub fn cause(pod: &Pod) -> Option<Cause> {
-    if is_ready(pod) {
-        return None;
-    }
-    let name = pod.name_any();
-    let told = |reason: String, hint: Option<&str>, hopeless| {
-        Some(Cause {
-            pod: Some(name.clone()),
-            reason: format!("pod `{name}` {reason}"),
-            hint: hint.map(str::to_owned),
-            hopeless,
-        })
-    };
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let unscheduled = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    if let Some(unscheduled) = unscheduled {
-        let message = unscheduled.message.clone().unwrap_or_default();
-        // Another node may come, or room on one.
-        return told(
-            format!("fits on no node: {message}"),
-            Some("ask for less by `deploy.memory` and `deploy.cpu`, or add a node"),
-            false,
-        );
-    }
-    let status = container(pod)?;
-    let image = &status.image;
-    let state = status.state.as_ref()?;
-    let ended = status
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref())
-        .or(state.terminated.as_ref());
-    let waiting = state.waiting.as_ref();
-    let reason = waiting
-        .and_then(|waiting| waiting.reason.as_deref())
-        .unwrap_or_default();
-    let message = waiting
-        .and_then(|waiting| waiting.message.as_deref())
-        .unwrap_or_default();
-    match reason {
-        "InvalidImageName" | "ErrImageNeverPull" => told(
-            format!("cannot use the image `{image}`: {message}"),
-            Some("`emberline package` prints the reference that `--image` takes"),
-            true,
-        ),
-        "ErrImagePull" | "ImagePullBackOff" => told(
-            format!("cannot get the image `{image}`: {message}"),
-            Some(
-                "`emberline package --push` puts it into the registry that `package.repository` names, which the nodes must \
-                 reach",
-            ),
-            // The second look: the first may have been a registry that was only just restarted.
-            reason == "ImagePullBackOff" || NOT_THERE.iter().any(|words| message.contains(words)),
-        ),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            told(format!("cannot be started: {message}"), None, true)
-        }
-        _ => match ended {
-            Some(ended) => {
-                let hopeless = reason == "CrashLoopBackOff" || status.restart_count >= HOPELESS_RESTARTS;
-                if ended.reason.as_deref() == Some("OOMKilled") {
-                    told(
-                        "was ended because it took more memory than it may".to_owned(),
-                        Some("give it more by `deploy.memory`"),
-                        hopeless,
-                    )
-                } else {
-                    told(format!("ended with code {}", ended.exit_code), None, hopeless)
-                }
-            }
-            None if state.running.is_some() => told("runs, and is not ready".to_owned(), None, false),
-            None => None,
-        },
-    }
 }
 
 fn count(number: Option<i32>) -> usize {
@@ -357,18 +264,18 @@ mod tests {
         .expect("a pod")
     }
 
-    fn waiting(reason: &str, message: &str) -> Value {
+    fn waiting() -> Value {
         json!({ "containerStatuses": [{
             "name": "server", "image": "x:1", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "waiting": { "reason": reason, "message": message } },
+            "state": { "waiting": { "reason": "ErrImagePull", "message": "why" } },
         }]})
     }
 
-    fn crashed(restarts: i32, reason: &str) -> Value {
+    fn crashed() -> Value {
         json!({ "containerStatuses": [{
-            "name": "server", "image": "x:1", "imageID": "", "ready": false, "restartCount": restarts,
+            "name": "server", "image": "x:1", "imageID": "", "ready": false, "restartCount": 5,
             "state": { "running": {} },
-            "lastState": { "terminated": { "exitCode": 1, "reason": reason } },
+            "lastState": { "terminated": { "exitCode": 1 } },
         }]})
     }
 
@@ -376,37 +283,12 @@ mod tests {
         json!({ "conditions": [{ "type": "Ready", "status": "True" }] })
     }
 
-    #[test]
-    fn each_cause_is_told_and_weighed() {
-        for (status, words, hopeless) in [
-            (
-                waiting("ErrImagePull", "connection refused"),
-                "cannot get the image `x:1`: connection refused",
-                false,
-            ),
-            (waiting("ErrImagePull", "x:1: not found"), "cannot get the image", true),
-            (waiting("ImagePullBackOff", "why"), "cannot get the image", true),
-            (waiting("InvalidImageName", "why"), "cannot use the image", true),
-            (
-                waiting("CreateContainerConfigError", "why"),
-                "cannot be started: why",
-                true,
-            ),
-            (crashed(1, "Error"), "ended with code 1", false),
-            (crashed(2, "Error"), "ended with code 1", true),
-            (crashed(2, "OOMKilled"), "more memory", true),
-            (
-                json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes" }] }),
-                "fits on no node: 0/1 nodes",
-                false,
-            ),
-        ] {
-            let cause = cause(&pod("a", &status)).expect("a cause");
-            assert!(cause.reason.contains(words), "{}", cause.reason);
-            assert_eq!(cause.hopeless, hopeless, "{}", cause.reason);
-        }
-        assert_eq!(cause(&pod("a", &waiting("ContainerCreating", ""))), None);
-        assert_eq!(cause(&pod("a", &ready())), None);
+    fn set(status: &Value) -> ReplicaSet {
+        serde_json::from_value(json!({
+            "metadata": { "name": "digits-new", "namespace": "models", "labels": { TEMPLATE: "new" } },
+            "status": status,
+        }))
+        .expect("a set")
     }
 
     fn rollout(status: &Value, pods: Vec<Pod>) -> Rollout {
@@ -418,7 +300,7 @@ mod tests {
             }))
             .expect("a deployment"),
             pods,
-            template: Some("new".into()),
+            newest: Some(set(&json!({}))),
         }
     }
 
@@ -441,27 +323,41 @@ mod tests {
     #[test]
     fn only_new_pods_keep_it_from_arriving() {
         let seen = json!({ "observedGeneration": 2 });
-        let old = rollout(&seen, vec![pod("old", &crashed(5, "Error")), pod("new", &ready())]);
+        let old = rollout(&seen, vec![pod("old", &crashed()), pod("new", &ready())]);
         assert_eq!(old.cause(), None);
         assert_eq!(old.updated_and_ready(), 1);
-        let new = rollout(
-            &seen,
-            vec![
-                pod("new", &waiting("ErrImagePull", "why")),
-                pod("new", &crashed(2, "Error")),
-            ],
-        );
-        assert!(new.cause().expect("a cause").hopeless);
+        let new = rollout(&seen, vec![pod("new", &waiting()), pod("new", &crashed())]);
+        assert!(new.cause().expect("a cause").is_hopeless());
         assert_eq!(rollout(&json!({ "observedGeneration": 1 }), new.pods).cause(), None);
     }
 
     #[test]
     fn a_deployment_that_may_make_no_pod_says_so() {
-        let status = json!({ "observedGeneration": 2, "conditions": [
-            { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small" },
-        ]});
+        let seen = json!({ "observedGeneration": 2 });
+        let refused = |message: &str| {
+            let condition = json!({ "type": "ReplicaFailure", "status": "True", "message": message });
+            Rollout {
+                newest: Some(set(&json!({ "replicas": 0, "conditions": [condition] }))),
+                ..rollout(&seen, vec![])
+            }
+        };
+        let quota = refused("exceeded quota: small").cause().expect("a cause");
+        assert!(quota.reason.contains("the cluster makes no pod: exceeded quota"));
+        assert!(quota.outlook == Outlook::Room && quota.hint.is_some());
+        assert!(refused("anything else").cause().expect("a cause").is_hopeless());
+
+        let status = json!({ "observedGeneration": 2, "conditions": [{
+            "type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": "no",
+        }]});
         let cause = rollout(&status, vec![]).cause().expect("a cause");
-        assert!(cause.reason.contains("exceeded quota"));
-        assert!(cause.hopeless && cause.hint.is_some());
+        assert!(cause.is_hopeless() && cause.reason.contains("makes no ReplicaSet: no"));
+    }
+
+    #[test]
+    fn room_is_waited_for_while_a_pod_of_ours_goes() {
+        let mut going = pod("old", &ready());
+        assert!(!rollout(&json!({}), vec![going.clone()]).makes_room());
+        going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).ok();
+        assert!(rollout(&json!({}), vec![going]).makes_room());
     }
 }

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::Proof;
+use super::{Autoscale, DeployError, Proof, Service};
 use crate::bundle::{Bundle, Verdict};
 pub use crate::clock::{seconds, seconds_since_1970, utc};
 use crate::problem::Problem;
 
 /// Revisions that are kept; older ones are forgotten.
 pub const KEPT: usize = 50;
+/// Changes of the number of replicas that are kept with each.
+const SCALED_KEPT: usize = 50;
 
 /// One revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,9 +33,65 @@ pub struct Revision {
     pub outcome: Outcome,
     /// Why it failed, if it did.
     pub reason: Option<String>,
+    /// Whether it was left as it is when it failed, to be looked at.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub kept: bool,
     /// What requests through the service saw of the change to it, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// How the number of its replicas was changed since, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaled: Vec<Scaled>,
+}
+
+/// A change of the number of replicas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// When it was asked for, in seconds since 1970 (UTC).
+    pub at: u64,
+    /// Who asked: `user@host`.
+    pub by: String,
+    /// Replicas that were wanted before.
+    pub from: usize,
+    /// Replicas that were asked for; none where their number is to follow the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<usize>,
+    /// How it is to follow the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What requests through the service saw of it, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+impl Scaled {
+    /// A change from so many replicas to so many, asked for now by whoever runs this process.
+    pub fn to(from: usize, to: usize) -> Self {
+        Self {
+            at: seconds_since_1970(),
+            by: who(),
+            from,
+            to: Some(to),
+            autoscale: None,
+            outcome: Outcome::Progressing,
+            reason: None,
+            proof: None,
+        }
+    }
+
+    /// A change from so many to what the load asks for.
+    pub fn by_load(from: usize, autoscale: Autoscale) -> Self {
+        Self {
+            to: None,
+            autoscale: Some(autoscale),
+            ..Self::to(from, from)
+        }
+    }
 }
 
 /// The bundle of a revision, and what is known of it.
@@ -109,9 +167,53 @@ impl Revision {
             deployed_by: who(),
             outcome: Outcome::Progressing,
             reason: None,
+            kept: false,
             proof: None,
+            scaled: Vec::new(),
         }
     }
+
+    /// Notes that the number of replicas is to change. What was to change before, and has not come to an end, never will.
+    pub fn begin_scaling(&mut self, scaled: Scaled) {
+        for before in &mut self.scaled {
+            if before.outcome == Outcome::Progressing {
+                before.outcome = Outcome::Superseded;
+            }
+        }
+        self.scaled.push(scaled);
+        let surplus = self.scaled.len().saturating_sub(SCALED_KEPT);
+        self.scaled.drain(..surplus);
+    }
+
+    /// Notes what became of that.
+    pub fn end_scaling(&mut self, outcome: &Result<Service>) {
+        let Some(scaled) = self.scaled.last_mut() else { return };
+        match outcome {
+            Ok(service) => {
+                scaled.outcome = Outcome::Deployed;
+                scaled.proof.clone_from(&service.proof);
+            }
+            Err(error) => {
+                scaled.outcome = match error.downcast_ref::<DeployError>() {
+                    Some(DeployError::RolledBack(_)) => Outcome::RolledBack,
+                    // Nobody waits for it any longer, and it may well arrive.
+                    Some(DeployError::Interrupted | DeployError::Halted(_)) => return,
+                    _ => Outcome::Failed,
+                };
+                scaled.reason = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Whether it is what there is, though it has not arrived: it is on its way, or was left as it failed. Of the newest.
+    pub fn is_half_way(&self) -> bool {
+        self.outcome == Outcome::Progressing || self.kept
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks so
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The revision of all (the oldest first) that a rollback goes to: `to`, or the one that was there before the newest change.
@@ -181,9 +283,7 @@ fn newest(revisions: &[Revision]) -> Option<&Revision> {
 
 /// The newest of all, if it is half-way.
 fn unfinished(revisions: &[Revision]) -> Option<&Revision> {
-    revisions
-        .last()
-        .filter(|revision| revision.outcome == Outcome::Progressing)
+    revisions.last().filter(|revision| revision.is_half_way())
 }
 
 /// `user@host`, as far as they are known.
@@ -216,7 +316,9 @@ mod tests {
             deployed_by: "someone@somewhere".into(),
             outcome,
             reason: None,
+            kept: false,
             proof: None,
+            scaled: Vec::new(),
         }
     }
 
@@ -250,6 +352,11 @@ mod tests {
         assert_eq!(to(&[first.clone(), second.clone(), progressing(3, "a")]), Some(2));
         // The same bundle in another image, or with other settings.
         assert_eq!(to(&[first.clone(), second.clone(), progressing(3, "b")]), Some(2));
+        let kept = Revision {
+            kept: true,
+            ..revision(3, "c", Outcome::Failed)
+        };
+        assert_eq!(to(&[first.clone(), second.clone(), kept]), Some(2));
         let superseded = revision(3, "c", Outcome::Superseded);
         assert_eq!(
             to(&[first.clone(), second.clone(), superseded, progressing(4, "d")]),

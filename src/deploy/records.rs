@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::history::{self, Outcome, Revision};
+use super::Service;
+use super::history::{self, Outcome, Revision, Scaled};
 use super::lock::{FILE, Lock};
 use crate::files;
 use crate::problem::Problem;
@@ -114,6 +115,28 @@ impl Records {
         record.outcome = outcome;
         record.reason = reason;
         self.write_revision(&record)
+    }
+
+    /// Changes the number of replicas of a revision, and remembers who has asked for it and what became of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the change, and a record that cannot be read or written.
+    pub fn scale(&self, revision: u64, scaled: Scaled, change: impl FnOnce() -> Result<Service>) -> Result<Service> {
+        // The same number again is no change.
+        if scaled.to == Some(scaled.from) {
+            return change();
+        }
+        if let Some(mut record) = self.revision(revision)? {
+            record.begin_scaling(scaled);
+            self.write_revision(&record)?;
+        }
+        let outcome = change();
+        if let Some(mut record) = self.revision(revision)? {
+            record.end_scaling(&outcome);
+            self.write_revision(&record)?;
+        }
+        outcome
     }
 
     /// Removes all but the lock, which is held.

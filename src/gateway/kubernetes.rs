@@ -10,7 +10,8 @@ use minijinja::context;
 use serde_json::Value;
 
 use super::Gateway;
-use crate::cluster::rollout::{self, Cause, Rollout};
+use crate::cluster::diagnosis::Cause;
+use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::{Cluster, Write};
 use crate::problem::Problem;
 use crate::project::GatewayConfig;

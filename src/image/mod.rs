@@ -11,6 +11,7 @@ mod assemble;
 mod config;
 mod docker;
 mod elf;
+mod inspect;
 mod layer;
 mod reference;
 mod registry;
@@ -19,6 +20,7 @@ mod store;
 
 pub use assemble::Image;
 pub use docker::{Built, BuiltLayer, push};
+pub use inspect::{Inspected, Model};
 pub use layer::Layer;
 pub use reference::Reference;
 pub use registry::may_push;
@@ -35,7 +37,17 @@ use crate::files;
 use layer::Entry;
 
 /// The label of the bundle's digest, which every image of this tool has.
-const BUNDLE_LABEL: &str = "emberline.bundle.digest";
+pub const BUNDLE_LABEL: &str = "emberline.bundle.digest";
+/// The label of the data's digest.
+pub const DATA_LABEL: &str = "emberline.data.digest";
+/// The label of the evaluation's verdict.
+pub const VERDICT_LABEL: &str = "emberline.evaluation.verdict";
+/// The label of the source revision, where there is one.
+pub const REVISION_LABEL: &str = "org.opencontainers.image.revision";
+/// The label of the time of everything in the image.
+pub const CREATED_LABEL: &str = "org.opencontainers.image.created";
+/// The label of the bundle's version.
+pub const VERSION_LABEL: &str = "org.opencontainers.image.version";
 /// Where the runtime is in the image.
 const RUNTIME_PATH: &str = "emberline-server";
 /// Where the bundle is in the image.
@@ -103,18 +115,18 @@ impl Recipe<'_> {
             .map_or("unevaluated", |evaluation| evaluation.verdict.name());
         let mut labels = BTreeMap::from([
             (BUNDLE_LABEL, self.bundle.digest().to_owned()),
-            ("emberline.data.digest", manifest.data.digest.clone()),
-            ("emberline.evaluation.verdict", verdict.to_owned()),
-            ("org.opencontainers.image.created", utc(u64::from(self.created))),
+            (DATA_LABEL, manifest.data.digest.clone()),
+            (VERDICT_LABEL, verdict.to_owned()),
+            (CREATED_LABEL, utc(u64::from(self.created))),
             (
                 "org.opencontainers.image.description",
                 format!("model `{}` ({classes} classes), served over HTTP", manifest.name),
             ),
             ("org.opencontainers.image.title", manifest.name.clone()),
-            ("org.opencontainers.image.version", self.bundle.version().to_owned()),
+            (VERSION_LABEL, self.bundle.version().to_owned()),
         ]);
         if let Some(revision) = &manifest.source_revision {
-            labels.insert("org.opencontainers.image.revision", revision.clone());
+            labels.insert(REVISION_LABEL, revision.clone());
         }
         labels
             .into_iter()

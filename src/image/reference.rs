@@ -59,6 +59,17 @@ impl Reference {
         })
     }
 
+    /// The host of the registry that a reference of any form names.
+    ///
+    /// # Errors
+    ///
+    /// When it does not name any.
+    pub fn registry_of(text: &str) -> Result<&str, Problem> {
+        split(text)
+            .0
+            .ok_or_else(|| Problem::new(format!("`{text}` names no registry, so there is none to ask")))
+    }
+
     /// Checks a reference that somebody has written: a repository with a tag, a digest, or both.
     ///
     /// # Errors

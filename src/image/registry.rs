@@ -191,42 +191,17 @@ struct Way<'a> {
 impl<'a> Way<'a> {
     fn to(reference: &'a Reference) -> Result<Self> {
         let host = reference.require_registry()?;
-        let authentication = match credentials(host)? {
-            None => RegistryAuth::Anonymous,
-            Some(DockerCredential::UsernamePassword(name, password)) => RegistryAuth::Basic(name, password),
-            Some(DockerCredential::IdentityToken(_)) => {
-                return Err(Problem::new(format!(
-                    "what is stored for `{host}` is an identity token, and only a container engine can use one"
-                ))
-                .hint("`--builder docker` pushes by the engine; or log in with an access token as the password")
-                .into());
-            }
-        };
         Ok(Self {
             reference,
             host,
-            authentication,
+            authentication: authentication(host)?,
         })
     }
 
     /// A client that the registry lets push, and the image's name as it takes it.
     async fn open(&self) -> Result<(Client, oci_client::Reference), OciDistributionError> {
-        let client = Client::try_from(ClientConfig {
-            protocol: if is_loopback(self.host) {
-                ClientProtocol::Http
-            } else {
-                ClientProtocol::Https
-            },
-            connect_timeout: Some(CONNECT),
-            read_timeout: Some(ANSWER),
-            user_agent: concat!("emberline/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })?;
-        let name = self
-            .reference
-            .to_string()
-            .parse()
-            .map_err(|error: oci_client::ParseError| OciDistributionError::GenericError(Some(error.to_string())))?;
+        let client = client(self.host)?;
+        let name = parsed(&self.reference.to_string())?;
         client
             .auth(&name, &self.authentication, RegistryOperation::Push)
             .await?;
@@ -235,13 +210,120 @@ impl<'a> Way<'a> {
 
     fn go(&self, errand: impl AsyncFnOnce(&Self) -> Result<(), OciDistributionError>) -> Result<()> {
         let known = !matches!(self.authentication, RegistryAuth::Anonymous);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot prepare to talk to the registry")?;
-        runtime
+        runtime()?
             .block_on(errand(self))
             .map_err(|error| Refusal::from(error).problem(self.reference, self.host, known).into())
+    }
+}
+
+fn authentication(host: &str) -> Result<RegistryAuth> {
+    match credentials(host)? {
+        None => Ok(RegistryAuth::Anonymous),
+        Some(DockerCredential::UsernamePassword(name, password)) => Ok(RegistryAuth::Basic(name, password)),
+        Some(DockerCredential::IdentityToken(_)) => Err(Problem::new(format!(
+            "what is stored for `{host}` is an identity token, and only a container engine can use one"
+        ))
+        .hint("`--builder docker` pushes by the engine; or log in with an access token as the password")
+        .into()),
+    }
+}
+
+fn client(host: &str) -> Result<Client, OciDistributionError> {
+    Client::try_from(ClientConfig {
+        protocol: if is_loopback(host) {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        },
+        connect_timeout: Some(CONNECT),
+        read_timeout: Some(ANSWER),
+        user_agent: concat!("emberline/", env!("CARGO_PKG_VERSION")),
+        ..ClientConfig::default()
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot prepare to talk to the registry")
+}
+
+/// An image as it came from its registry.
+pub(super) struct Pulled {
+    /// The digest of its manifest.
+    pub(super) digest: String,
+    /// The digest of its configuration.
+    pub(super) id: String,
+    /// Its configuration, JSON.
+    pub(super) config: String,
+    /// Its layers, the lowest first, as they are stored.
+    pub(super) layers: Vec<Vec<u8>>,
+}
+
+/// Gets an image, named by a tag or a digest, from the registry that its reference names; none when it is not there.
+///
+/// # Errors
+///
+/// That the reference names no registry, or what the registry has against it.
+pub(super) fn pull(reference: &str) -> Result<Option<Pulled>> {
+    let host = Reference::registry_of(reference)?;
+    let authentication = authentication(host)?;
+    let known = !matches!(authentication, RegistryAuth::Anonymous);
+    let asked = runtime()?.block_on(async {
+        let client = client(host)?;
+        let name = parsed(reference)?;
+        let (manifest, digest, config) = match client.pull_manifest_and_config(&name, &authentication).await {
+            Err(error) if is_absent(&error) => return Ok(None),
+            found => found?,
+        };
+        let mut layers = Vec::new();
+        for layer in &manifest.layers {
+            let mut bytes = Vec::new();
+            client.pull_blob(&name, layer, &mut bytes).await?;
+            layers.push(bytes);
+        }
+        Ok(Some(Pulled {
+            digest,
+            id: manifest.config.digest,
+            config,
+            layers,
+        }))
+    });
+    asked.map_err(|error: OciDistributionError| {
+        let problem = match Refusal::from(error) {
+            Refusal::Unreachable(cause) => Problem::new(format!("no registry answers at `{host}`: {cause}")),
+            Refusal::Forbidden(cause) => {
+                let problem = Problem::new(format!("`{host}` does not let you read `{reference}`: {cause}"));
+                if known {
+                    problem
+                } else {
+                    problem.hint(format!(
+                        "no credentials are stored for it; `docker login {host}` stores them"
+                    ))
+                }
+            }
+            Refusal::Other(cause) => Problem::new(format!("cannot read `{reference}`: {cause}")),
+        };
+        problem.into()
+    })
+}
+
+fn parsed(reference: &str) -> Result<oci_client::Reference, OciDistributionError> {
+    reference
+        .parse()
+        .map_err(|error: oci_client::ParseError| OciDistributionError::GenericError(Some(error.to_string())))
+}
+
+/// Whether a registry says that it has no such image.
+fn is_absent(error: &OciDistributionError) -> bool {
+    match error {
+        OciDistributionError::ImageManifestNotFoundError(_) => true,
+        OciDistributionError::RegistryError { envelope, .. } => envelope.errors.iter().any(|error| {
+            use oci_client::errors::OciErrorCode::{ManifestUnknown, NameUnknown, NotFound};
+            matches!(error.code, ManifestUnknown | NameUnknown | NotFound)
+        }),
+        _ => false,
     }
 }
 

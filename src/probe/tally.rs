@@ -62,6 +62,13 @@ impl Tally {
         }
     }
 
+    /// Takes back what has failed so far, as if it had not been sent.
+    pub fn forget_failures(&mut self) {
+        self.sent -= self.failed;
+        self.failed = 0;
+        self.reasons.clear();
+    }
+
     /// The time, in seconds, that the share of the answers took at most, to 4.4 % above; none before the first.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let rank = ((self.answered as f64 * share).ceil() as u64).max(1);

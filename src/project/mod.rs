@@ -6,10 +6,12 @@
 mod load;
 mod quantity;
 mod resolve;
+mod routes;
 
 pub use load::load;
 pub use quantity::{Cpu, Memory};
 pub use resolve::check_name;
+pub use routes::{HttpRouteConfig, IngressConfig, ServiceMonitorConfig};
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -349,6 +351,12 @@ pub struct DeployConfig {
     /// `kubernetes`: file with the digests of the keys that clients need, as `emberline keys add` writes it; relative to
     /// the project's folder. Nobody needs one without it.
     pub keys: Option<PathBuf>,
+    /// `kubernetes`: an Ingress that leads to the service.
+    pub ingress: Option<IngressConfig>,
+    /// `kubernetes`: a route of the Gateway API that does.
+    pub http_route: Option<HttpRouteConfig>,
+    /// `kubernetes`: what has the Prometheus operator watch the service.
+    pub service_monitor: Option<ServiceMonitorConfig>,
     /// `kubernetes`: namespace; that of the context by default.
     pub namespace: Option<String>,
     /// `kubernetes`: context of the kubeconfig; its current one by default.
@@ -366,6 +374,9 @@ impl Default for DeployConfig {
             cpu: Cpu::default(),
             clients: Clients::default(),
             keys: None,
+            ingress: None,
+            http_route: None,
+            service_monitor: None,
             namespace: None,
             context: None,
         }

@@ -87,6 +87,12 @@ impl Config {
             return Err("`deploy.port` is 0, and a service needs a port that stays the same".into());
         }
         at_least_one("deploy.replicas", self.deploy.replicas)?;
+        if let Some(ingress) = &self.deploy.ingress {
+            ingress.check()?;
+        }
+        if let Some(route) = &self.deploy.http_route {
+            route.check()?;
+        }
         at_least_one("gateway.replicas", self.gateway.replicas)?;
         if self.gateway.listen.port() == 0 {
             return Err(format!(

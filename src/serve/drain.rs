@@ -3,7 +3,8 @@
 //! Told to go (SIGTERM, SIGINT, or a supervisor that is no more), a server
 //!
 //! 1. says so on its readiness endpoints, and, when `--drain` asks for it, goes on accepting for that long, because
-//!    load balancers look away only after they have seen it;
+//!    load balancers look away only after they have seen it; one that is slow to is waited for a little longer, for
+//!    as long as it still sends connections;
 //! 2. stops accepting, and answers the connections that are open, each answer with `Connection: close`;
 //! 3. leaves idle connections open for `--idle-grace`, because a request may be on its way on any of them, then closes
 //!    them;
@@ -11,6 +12,8 @@
 //!
 //! SIGINT meanwhile ends the waiting: that is a person at a terminal. A second SIGTERM does not, nor does a supervisor
 //! that goes after it has sent one.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,6 +25,11 @@ use super::event_loop::Loops;
 use super::service::{Phase, Service};
 use super::settings::Settings;
 use super::shortage::Shortage;
+
+/// A load balancer that has sent no connection for so long has looked away.
+const QUIET: Duration = Duration::from_secs(1);
+/// How much longer than `--drain` it is waited for: one that never looks away ends nothing.
+const LONGER: Duration = Duration::from_secs(10);
 
 /// What tells a server to go.
 #[derive(Debug)]
@@ -88,12 +96,16 @@ pub async fn drain(
 async fn finish(doors: Doors, loops: &Loops, service: &Service, settings: &Settings, log: &dyn Fn(&str)) {
     if !settings.drain.is_zero() {
         service.enter(Phase::Draining);
-        let end = Instant::now() + settings.drain;
+        let mut end = Instant::now() + settings.drain;
+        let latest = end + LONGER;
         let mut shortage = Shortage::default();
         loop {
             tokio::select! {
                 accepted = doors.accept() => match accepted {
-                    Ok(stream) => loops.serve(stream),
+                    Ok(stream) => {
+                        loops.serve(stream);
+                        end = end.max(Instant::now() + QUIET).min(latest);
+                    }
                     Err(error) => shortage.cope(&error, loops, log).await,
                 },
                 () = sleep_until(end) => break,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::gateway::{IMAGE, nginx_image};
 use crate::running::free_port;
 use crate::service::{Service, with_runtime};
-use crate::setup::{cluster, registry, succeeded};
+use crate::setup::{cluster, extra_kinds, registry, succeeded};
 use crate::tool::ran;
 
 fn part() -> String {
@@ -32,7 +32,7 @@ fn every_command_does_what_the_guide_says() {
     let (Some(cluster), Some(registry)) = (cluster(), registry()) else {
         return;
     };
-    if !nginx_image(&cluster) {
+    if !nginx_image(&cluster) || !extra_kinds() {
         return;
     }
     let service = Service::new(&cluster);
@@ -65,6 +65,7 @@ fn every_command_does_what_the_guide_says() {
         "rollback",
         "ship",
         "gateway up",
+        "deploy -d public",
     ] {
         let wanted = format!("emberline {needed}");
         assert!(
@@ -88,6 +89,8 @@ fn every_command_does_what_the_guide_says() {
     text.push_str(&here(yaml(&part)[0]).replace("package:\n", "package:\n  builder: oci\n"));
     text += &["gateway: {image: '", IMAGE, "'}\n"].concat();
     fs::write(&config, text).expect("written");
+    let overlay = yaml(&part).into_iter().find(|block| block.contains("ingress:"));
+    fs::write(project.join("emberline.public.yaml"), overlay.expect("an overlay")).expect("written");
 
     let bin = Path::new(env!("CARGO_BIN_EXE_emberline")).parent().expect("a folder");
     let mut bash = Command::new("bash");
@@ -117,6 +120,9 @@ fn every_command_does_what_the_guide_says() {
 #[test]
 fn the_rights_that_the_guide_names_are_enough() {
     let Some(cluster) = cluster() else { return };
+    if !extra_kinds() {
+        return;
+    }
     let service = Service::new(&cluster);
     let namespace = service.namespace.name();
     let part = part();
@@ -125,8 +131,14 @@ fn the_rights_that_the_guide_names_are_enough() {
         .find(|block| block.contains("kind: Role"))
         .expect("a role")
         .replace("namespace: models", &format!("namespace: {namespace}"));
+    // Whoever asks for no route needs no right to any.
+    let extras = ["ingresses", "httproutes", "servicemonitors"];
+    let plain = role
+        .lines()
+        .filter(|line| !extras.iter().any(|kind| line.contains(kind)));
+    let plain = plain.collect::<Vec<_>>().join("\n");
     let file = service.path().join("role.yaml");
-    fs::write(&file, role).expect("written");
+    fs::write(&file, plain).expect("written");
     let kubectl = |arguments: &[&str]| succeeded(service.namespace.kubectl(arguments)).stdout;
     kubectl(&["create", "-f", file.to_str().expect("a path")]);
     kubectl(&["create", "serviceaccount", "pipeline"]);
@@ -165,6 +177,19 @@ fn the_rights_that_the_guide_names_are_enough() {
     run(&["status"]);
     run(&["history"]);
     assert_ne!(run(&["logs"])["lines"][0], Value::Null);
+
+    fs::write(&file, role).expect("written");
+    let routes =
+        "clients: cluster, ingress: {hosts: [digits.example.com]}, http_route: {gateway: public}, service_monitor: {}";
+    service.configure(&format!(
+        "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}, {routes}}}\n"
+    ));
+    let (verdict, message) = rights();
+    assert_eq!(verdict, "failed");
+    assert!(message.contains("`create servicemonitors`"), "{message}");
+    kubectl(&["replace", "-f", file.to_str().expect("a path")]);
+    assert_eq!(rights().0, "ok");
+    deploy(&first);
     run(&["delete", "--yes"]);
     assert_eq!(service.left(), Vec::<String>::new());
 }

@@ -126,7 +126,7 @@ impl Service {
     /// What of ours is left in the namespace.
     pub fn left(&self) -> Vec<String> {
         let kinds = "deployments,services,serviceaccounts,configmaps,secrets,networkpolicies,poddisruptionbudgets,\
-                     horizontalpodautoscalers,leases,pods";
+                     horizontalpodautoscalers,leases,pods,ingresses";
         let objects = self
             .namespace
             .json(&["get", kinds, "--selector", "app.kubernetes.io/managed-by=emberline"]);

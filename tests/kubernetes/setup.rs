@@ -52,6 +52,17 @@ pub fn registry() -> Option<String> {
     Some(address.trim().to_owned())
 }
 
+/// Whether the cluster has the kinds that others bring into one: `HTTPRoute` and `ServiceMonitor`. Where it cannot have them,
+/// the test is skipped; in CI it fails.
+#[track_caller]
+pub fn extra_kinds() -> bool {
+    let output = Command::new(kit("crds")).output().expect("the kit runs");
+    if !output.status.success() {
+        skipped::for_want_of("the kinds HTTPRoute and ServiceMonitor", "tests/cluster/crds");
+    }
+    output.status.success()
+}
+
 impl Cluster {
     /// For `KUBECONFIG` of what is tested.
     pub fn kubeconfig(&self) -> &Path {

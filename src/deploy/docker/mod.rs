@@ -23,7 +23,7 @@ use self::converge::Patience;
 use self::front::Front;
 use self::plan::State;
 use self::spec::{Release, Spec};
-use crate::deploy::history::{self, Outcome, Revision};
+use crate::deploy::history::{self, Outcome, Revision, Scaled};
 use crate::deploy::records::Records;
 use crate::deploy::{
     Autoscale, DeployError, Events, LogLine, LogQuery, Phase, Replicas, Request, Service, Target, Trouble, address,
@@ -202,6 +202,7 @@ impl Target for Docker {
                 .all(|container| container.revision != before.release.revision || container.image == image)
         {
             let former = before.serving(&self.records)?;
+            let scaled = Scaled::to(before.release.replicas, release.replicas);
             let release = Release {
                 revision: before.release.revision,
                 ..release
@@ -215,7 +216,10 @@ impl Target for Docker {
                 each: request.timeout,
                 until: None,
             };
-            return converge::apply(self, spec, patience, events);
+            let revision = spec.release.revision;
+            return self
+                .records
+                .scale(revision, scaled, || converge::apply(self, spec, patience, events));
         }
         self.roll(release, None, request.timeout, events)
     }
@@ -241,6 +245,7 @@ impl Target for Docker {
             self.containers.image(&before.release.source)?;
         }
         self.front.check(&before.release)?;
+        let (revision, scaled) = (before.release.revision, Scaled::to(before.release.replicas, replicas));
         let spec = Spec {
             release: Release {
                 replicas,
@@ -253,7 +258,8 @@ impl Target for Docker {
             each: timeout,
             until: Some(Instant::now() + timeout),
         };
-        converge::apply(self, spec, patience, events)
+        self.records
+            .scale(revision, scaled, || converge::apply(self, spec, patience, events))
     }
 
     fn autoscale(&self, _: Autoscale, _: Duration, _: &dyn Events) -> Result<Service> {

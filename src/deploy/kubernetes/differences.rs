@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::history::{History, template};
 use super::manifests::{MANAGED, Manifests, Names};
-use crate::cluster::{Cluster, Manifest, Object, Write, applicable};
+use super::routes;
+use crate::cluster::{Cluster, Manifest, Write, applicable};
 use crate::problem::Problem;
 
 /// An object as it is, and as it would be.
@@ -75,8 +76,10 @@ pub fn prune(cluster: &Cluster, names: &Names, wanted: &Manifests, history: &His
 /// What has our labels, and is neither wanted nor needed by a revision that a rollback could bring back. The history, the
 /// lock and the autoscaler belong to no release, and are not looked at.
 fn surplus(cluster: &Cluster, names: &Names, wanted: &Manifests, history: &History) -> Result<Vec<Manifest>> {
-    let mut found = labelled::<NetworkPolicy>(cluster, names)?;
-    found.extend(labelled::<PodDisruptionBudget>(cluster, names)?);
+    let labels = names.labels(None);
+    let mut found = cluster.list_manifests::<NetworkPolicy>(&labels)?;
+    found.extend(cluster.list_manifests::<PodDisruptionBudget>(&labels)?);
+    found.extend(routes::found(cluster, names, history.extras())?);
     // Asked for by its name: who may list Secrets may read all of them.
     let needed = history.deployments().flat_map(secrets).any(|name| name == names.keys());
     if wanted.keys.is_none() && !needed && history.newest().is_some() {
@@ -91,11 +94,6 @@ fn surplus(cluster: &Cluster, names: &Names, wanted: &Manifests, history: &Histo
     let wanted: Vec<(String, String)> = wanted.all()?.iter().map(identity).collect();
     found.retain(|manifest| !wanted.contains(&identity(manifest)));
     Ok(found)
-}
-
-fn labelled<K: Object>(cluster: &Cluster, names: &Names) -> Result<Vec<Manifest>> {
-    let found: Vec<K> = cluster.list(&names.labels(None))?;
-    found.iter().map(Manifest::of).collect()
 }
 
 fn is_ours(keys: &Secret) -> bool {

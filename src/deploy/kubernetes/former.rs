@@ -24,18 +24,31 @@ pub fn has_arrived(history: &History, rollout: &Rollout) -> Option<u64> {
         template(deployment).and_then(|template| template.spec.as_ref()?.containers.first()?.image.clone())
     };
     let newest = history.newest()?;
-    let arrived = newest.revision.outcome == Outcome::Progressing
+    let arrived = newest.revision.is_half_way()
         && rollout.is_complete()
         && image(&rollout.deployment) == image(&newest.deployment);
     arrived.then_some(newest.revision.revision)
 }
 
-/// Notes that it has.
+/// The revision whose last change of its number of replicas has arrived, though nobody has waited for it.
+pub fn scaling_has_arrived(history: &History, rollout: &Rollout) -> Option<u64> {
+    let current = history.current()?;
+    let scaled = current.revision.scaled.last()?;
+    let arrived = scaled.outcome == Outcome::Progressing
+        && rollout.is_complete()
+        && scaled.to.is_none_or(|replicas| replicas == rollout.desired());
+    arrived.then_some(current.revision.revision)
+}
+
+/// Notes that they have.
 pub fn settle(history: &mut History, rollout: &Rollout) -> Result<()> {
-    match has_arrived(history, rollout) {
-        Some(revision) => history.end(revision, Outcome::Deployed, None),
-        None => Ok(()),
+    if let Some(revision) = has_arrived(history, rollout) {
+        history.end(revision, Outcome::Deployed, None)?;
     }
+    if scaling_has_arrived(history, rollout).is_some() {
+        history.scaling_has_arrived()?;
+    }
+    Ok(())
 }
 
 /// What a revision that does not arrive is replaced by: the newest that has, or else what runs, whoever has brought it

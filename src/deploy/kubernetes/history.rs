@@ -1,22 +1,26 @@
 //! The revisions of a service, kept in a `ConfigMap` beside it: what the other targets keep on the disk, and the Deployment
 //! of each, so that a rollback brings back what was there and not what today's template makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
+use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::manifests::{MANAGED, Names};
+use super::routes::Extra;
 use crate::cluster::{Cluster, Write};
-use crate::deploy::Proof;
-use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision};
+use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision, Scaled};
+use crate::deploy::{Proof, Service};
 use crate::problem::Problem;
 
 /// How the keys of the records begin; their numbers follow.
 const KEY: &str = "revision-";
+/// The annotation with the kinds that may be there of what not every release has.
+const EXTRAS: &str = "emberline/extras";
 
 /// A revision, and what was applied for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +36,7 @@ pub struct History<'a> {
     cluster: &'a Cluster,
     names: &'a Names,
     records: Vec<Record>,
+    extras: BTreeSet<Extra>,
 }
 
 impl<'a> History<'a> {
@@ -43,6 +48,10 @@ impl<'a> History<'a> {
     pub fn read(cluster: &'a Cluster, names: &'a Names) -> Result<Self> {
         let found: Option<ConfigMap> = cluster.get(&names.history())?;
         cluster.check_ours(found.as_ref(), MANAGED)?;
+        let told = found.as_ref().and_then(|map| map.annotations().get(EXTRAS));
+        let told: BTreeSet<&str> = told.into_iter().flat_map(|told| told.split(',')).collect();
+        let extras = Extra::ALL.into_iter().filter(|extra| told.contains(extra.kind()));
+        let extras = extras.collect();
         let mut records = Vec::new();
         let data = found.and_then(|map| map.data).unwrap_or_default();
         // What others have put beside the records is none of ours.
@@ -67,7 +76,26 @@ impl<'a> History<'a> {
             cluster,
             names,
             records,
+            extras,
         })
+    }
+
+    /// The kinds that may be there of what not every release has.
+    pub fn extras(&self) -> &BTreeSet<Extra> {
+        &self.extras
+    }
+
+    /// Notes which of them may be there: before the first is made, and after the last of a kind is gone.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn note_extras(&mut self, extras: BTreeSet<Extra>) -> Result<()> {
+        if self.extras == extras {
+            return Ok(());
+        }
+        self.extras = extras;
+        self.write()
     }
 
     /// What is told of the revisions.
@@ -85,11 +113,12 @@ impl<'a> History<'a> {
         self.records.last()
     }
 
-    /// The record that is served, or on its way: the newest that has not failed.
+    /// The record that is served, or on its way: the newest that has not failed, or that was left as it failed.
     pub fn current(&self) -> Option<&Record> {
-        self.records
-            .iter()
-            .rfind(|record| matches!(record.revision.outcome, Outcome::Deployed | Outcome::Progressing))
+        self.newest().filter(|record| record.revision.kept).or_else(|| {
+            let mut records = self.records.iter();
+            records.rfind(|record| matches!(record.revision.outcome, Outcome::Deployed | Outcome::Progressing))
+        })
     }
 
     /// The newest record that has arrived.
@@ -152,6 +181,64 @@ impl<'a> History<'a> {
             }
             record.revision.outcome = outcome;
             record.revision.reason = reason;
+            record.revision.kept = false;
+        }
+        self.write()
+    }
+
+    /// Notes that a revision has failed, and is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn keep(&mut self, revision: u64, reason: String) -> Result<()> {
+        let mut records = self.records.iter_mut();
+        if let Some(record) = records.find(|record| record.revision.revision == revision) {
+            record.revision.outcome = Outcome::Failed;
+            record.revision.reason = Some(reason);
+            record.revision.kept = true;
+        }
+        self.write()
+    }
+
+    /// Notes that the number of replicas of what is served is to change.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn begin_scaling(&mut self, scaled: Scaled) -> Result<()> {
+        self.change_current(|revision| revision.begin_scaling(scaled))
+    }
+
+    /// Notes what became of that.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn end_scaling(&mut self, outcome: &Result<Service>) -> Result<()> {
+        self.change_current(|revision| revision.end_scaling(outcome))
+    }
+
+    /// Notes that a change of the number of replicas has arrived, though nobody has waited for it.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn scaling_has_arrived(&mut self) -> Result<()> {
+        self.change_current(|revision| {
+            if let Some(scaled) = revision.scaled.last_mut() {
+                scaled.outcome = Outcome::Deployed;
+            }
+        })
+    }
+
+    /// Nothing is noted where the history has gone.
+    fn change_current(&mut self, change: impl FnOnce(&mut Revision)) -> Result<()> {
+        let current = self.current().map(|record| record.revision.revision);
+        let mut records = self.records.iter_mut();
+        match records.find(|record| Some(record.revision.revision) == current) {
+            Some(record) => change(&mut record.revision),
+            None => return Ok(()),
         }
         self.write()
     }
@@ -177,10 +264,13 @@ impl<'a> History<'a> {
                 serde_json::to_value(record)?.to_string(),
             );
         }
+        let extras: Vec<&str> = self.extras.iter().map(|extra| extra.kind()).collect();
+        let annotations = BTreeMap::from([(EXTRAS.to_owned(), extras.join(","))]);
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(self.names.history()),
                 labels: Some(self.names.labels(None)),
+                annotations: (!extras.is_empty()).then_some(annotations),
                 ..ObjectMeta::default()
             },
             data: Some(data),

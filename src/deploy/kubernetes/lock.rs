@@ -1,6 +1,7 @@
 //! One change at a time: a Lease that a change holds, and that ends by itself when its client has died.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, ObjectMeta, Preconditions};
 
+use super::holder::Process;
 use super::manifests::Names;
 use crate::cluster::Cluster;
 use crate::deploy::DeployError;
@@ -17,6 +19,8 @@ use crate::problem::Problem;
 
 /// How long a client may be silent before it counts as dead.
 const LIFE: i32 = 30;
+/// The annotation that says which process holds it.
+const PROCESS: &str = "emberline/process";
 /// Between two signs of life.
 const RENEWAL: Duration = Duration::from_secs(8);
 
@@ -26,6 +30,7 @@ pub struct Lock<'a> {
     name: String,
     holder: String,
     uid: Option<String>,
+    was_left: bool,
     renewed: Cell<Instant>,
 }
 
@@ -52,10 +57,12 @@ impl<'a> Lock<'a> {
             return Err(locked(&holder));
         }
         let now = MicroTime(Timestamp::now());
+        let process = Process::this().map(|process| BTreeMap::from([(PROCESS.to_owned(), process.told())]));
         let lease = Lease {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
                 labels: Some(names.labels(None)),
+                annotations: process,
                 // The cluster refuses what is older than its own: of two clients that take it at once, one gets it.
                 resource_version: found.as_ref().and_then(|lease| lease.metadata.resource_version.clone()),
                 ..ObjectMeta::default()
@@ -74,8 +81,14 @@ impl<'a> Lock<'a> {
             name,
             holder,
             uid: taken.metadata.uid,
+            was_left: found.is_some(),
             renewed: Cell::new(Instant::now()),
         })
+    }
+
+    /// Whether a client that has died has left it, and what else it had.
+    pub fn was_left(&self) -> bool {
+        self.was_left
     }
 
     /// Shows that the client lives, when it is time for it.
@@ -121,8 +134,16 @@ impl Drop for Lock<'_> {
     }
 }
 
-/// Who holds a Lease, unless nobody does or nothing was heard of them for too long.
+/// Who holds a Lease, unless nobody does, nothing was heard of them for too long, or it is a process of this machine that
+/// has died.
 fn living_holder(lease: &Lease) -> Option<String> {
+    let process = lease.metadata.annotations.as_ref().and_then(|found| found.get(PROCESS));
+    if process
+        .and_then(|process| Process::read(process))
+        .is_some_and(|process| process.has_died())
+    {
+        return None;
+    }
     let spec = lease.spec.as_ref()?;
     let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
     let life = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or(LIFE).into());
@@ -153,5 +174,12 @@ mod tests {
         assert_eq!(living_holder(&lease("someone", 31)), None);
         assert_eq!(living_holder(&lease("", 5)), None);
         assert_eq!(living_holder(&Lease::default()), None);
+        let mut held = lease("someone", 5);
+        let this = Process::this().expect("a process").told();
+        held.metadata.annotations = Some(BTreeMap::from([(PROCESS.to_owned(), this.clone())]));
+        assert_eq!(living_holder(&held).as_deref(), Some("someone"));
+        let (before, _) = this.rsplit_once(' ').expect("words");
+        held.metadata.annotations = Some(BTreeMap::from([(PROCESS.to_owned(), format!("{before} 1"))]));
+        assert_eq!(living_holder(&held), None);
     }
 }

@@ -12,6 +12,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use minijinja::context;
 
+use super::routes;
 use crate::bundle::Verdict;
 use crate::cluster::Manifest;
 use crate::deploy::{Autoscale, Request};
@@ -125,6 +126,8 @@ pub struct Manifests {
     pub budget: PodDisruptionBudget,
     /// Their address.
     pub service: Service,
+    /// What leads to it from elsewhere, and who watches it.
+    pub extras: Vec<Manifest>,
     /// The pods.
     pub deployment: Deployment,
 }
@@ -178,6 +181,7 @@ impl Manifests {
                 &values,
             )?,
             service: templates::object("service.yaml", templates::KUBERNETES_SERVICE, &values)?,
+            extras: routes::render(project, request, &values)?,
             deployment: templates::object("deployment.yaml", templates::KUBERNETES_DEPLOYMENT, &values)?,
         })
     }
@@ -194,6 +198,7 @@ impl Manifests {
         all.push(Manifest::of(&self.policy)?);
         all.push(Manifest::of(&self.budget)?);
         all.push(Manifest::of(&self.service)?);
+        all.extend(self.extras.iter().cloned());
         Ok(all)
     }
 
@@ -301,7 +306,7 @@ pub(super) mod tests {
         assert_eq!(container["ports"][0]["containerPort"], 5000);
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
-        assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+        assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 4);
     }
 
     #[test]
@@ -323,7 +328,7 @@ pub(super) mod tests {
         assert_eq!(pod["volumes"][0]["secret"]["secretName"], "digits-keys");
         assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o444);
         let container = &pod["containers"][0];
-        let path = container["env"][0]["value"].as_str().expect("a path");
+        let path = container["env"][1]["value"].as_str().expect("a path");
         let folder = container["volumeMounts"][0]["mountPath"].as_str().expect("a folder");
         assert_eq!(path, format!("{folder}/emberline.keys"));
     }

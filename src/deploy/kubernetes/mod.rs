@@ -4,22 +4,27 @@
 //! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
 mod converge;
+mod custom;
 mod differences;
 mod former;
 mod history;
+mod holder;
 mod lock;
 mod logs;
 mod manifests;
 mod measure;
 mod proof;
 mod rights;
+mod routes;
 mod told;
 
 pub use differences::Difference;
 pub use manifests::Manifests;
 pub use measure::Measured;
 pub use rights::rights;
+pub use routes::{Extra, check_known};
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -32,7 +37,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use self::converge::Wait;
-use self::former::{Former, former, has_arrived, set_replicas, settle};
+use self::former::{Former, former, has_arrived, scaling_has_arrived, set_replicas, settle};
 use self::history::{History, Record, template};
 use self::lock::Lock;
 use self::manifests::{MANAGED, Names, autoscaler};
@@ -40,9 +45,9 @@ use self::proof::Probe;
 use self::told::changed;
 use crate::cluster::rollout::Rollout;
 use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write};
-use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision};
+use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision, Scaled};
 use crate::deploy::trouble::explained;
-use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target};
+use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target, Trouble};
 use crate::problem::Problem;
 use crate::project::Project;
 
@@ -59,6 +64,7 @@ pub struct Kubernetes {
     names: Names,
     cluster: Cluster,
     probes: bool,
+    keeps_failures: bool,
 }
 
 impl Kubernetes {
@@ -73,6 +79,7 @@ impl Kubernetes {
             project: project.clone(),
             cluster: Cluster::connect(access)?,
             probes: true,
+            keeps_failures: false,
         })
     }
 
@@ -87,6 +94,15 @@ impl Kubernetes {
         self.cluster.processors()
     }
 
+    /// Leaves a version that does not arrive as it is, to be looked at.
+    #[must_use]
+    pub fn keeping_failures(self) -> Self {
+        Self {
+            keeps_failures: true,
+            ..self
+        }
+    }
+
     /// What a deployment would change; nothing is changed.
     ///
     /// # Errors
@@ -94,6 +110,7 @@ impl Kubernetes {
     /// What the cluster says against it.
     pub fn differences(&self, request: &Request) -> Result<Vec<Difference>> {
         let wanted = self.render(request)?;
+        check_known(&self.cluster, &self.extras())?;
         let history = History::read(&self.cluster, &self.names)?;
         differences::differences(&self.cluster, &self.names, &wanted, &history)
     }
@@ -105,6 +122,11 @@ impl Kubernetes {
             set_replicas(&mut wanted.deployment, None);
         }
         Ok(wanted)
+    }
+
+    /// The kinds that the project asks for of what not every release has.
+    fn extras(&self) -> BTreeSet<Extra> {
+        Extra::wanted(&self.project.config.deploy)
     }
 
     fn observe(&self) -> Result<Rollout> {
@@ -180,6 +202,9 @@ impl Kubernetes {
             }
             Err(trouble) => trouble,
         };
+        if self.keeps_failures {
+            return Err(self.kept(revision, &former, trouble, history)?);
+        }
         let reason = Some(trouble.reason.clone());
         match former {
             Former::Nothing => {
@@ -194,8 +219,9 @@ impl Kubernetes {
                 Err(explained(Some(&trouble), DeployError::RolledBack))
             }
             Former::Other(former) => {
-                history.end(revision, Outcome::RolledBack, reason)?;
+                // In this order: a client that dies in between has not said that the former version is back.
                 self.cluster.apply(&*former, Write::Real)?;
+                history.end(revision, Outcome::RolledBack, reason)?;
                 match wait.arrive(revision, |rollout| self.service(rollout, history, autoscale))? {
                     Ok(_) => Err(explained(Some(&trouble), DeployError::RolledBack)),
                     Err(again) => Err(explained(Some(&trouble), |reason| {
@@ -207,6 +233,40 @@ impl Kubernetes {
                 }
             }
         }
+    }
+
+    /// A version that did not arrive, left as it is.
+    fn kept(&self, revision: u64, former: &Former, trouble: Trouble, history: &mut History) -> Result<anyhow::Error> {
+        let back = match former {
+            Former::Nothing => "`emberline delete` takes it away".to_owned(),
+            Former::Same(replicas) => format!("`emberline scale --replicas {replicas}` goes back"),
+            Former::Other(_) => "`emberline rollback` goes back".to_owned(),
+        };
+        // More replicas of a revision that has arrived say nothing against it.
+        if !matches!(former, Former::Same(_)) {
+            history.keep(revision, trouble.reason.clone())?;
+        }
+        let hint = match &trouble.hint {
+            Some(hint) => format!("{hint}; {back}"),
+            None => format!("`emberline logs` shows more; {back}"),
+        };
+        let trouble = Trouble {
+            hint: Some(hint),
+            ..trouble
+        };
+        Ok(explained(Some(&trouble), |reason| {
+            DeployError::NotRolledBack(format!("{reason}; revision {revision} is left as it is"))
+        }))
+    }
+
+    /// Takes the lock. What a client that has died had besides is taken away.
+    fn lock(&self, what: &str) -> Result<Lock<'_>> {
+        let lock = Lock::take(&self.cluster, &self.names, what)?;
+        if lock.was_left() {
+            // A probe that stays ends by itself, and is in nobody's way.
+            let _ = self.remove_probe();
+        }
+        Ok(lock)
     }
 
     fn wait<'a>(&'a self, lock: &'a Lock, timeout: Duration, events: &'a dyn Events) -> Wait<'a> {
@@ -227,6 +287,9 @@ impl Kubernetes {
             .any(|deployment| !differences::secrets(deployment).is_empty());
         self.cluster
             .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
+        for extra in routes::found(&self.cluster, &self.names, history.extras())? {
+            self.cluster.delete_manifest(&extra)?;
+        }
         self.cluster.delete::<Deployment>(&self.names.deployment())?;
         self.cluster.delete::<ClusterService>(&self.names.service())?;
         self.cluster.delete::<PodDisruptionBudget>(&self.names.budget())?;
@@ -271,6 +334,28 @@ impl Kubernetes {
         }
     }
 
+    /// Waits until an autoscaler that was just made works; takes it away when it does not.
+    fn autoscaled(
+        &self,
+        before: &Rollout,
+        autoscale: Autoscale,
+        lock: &Lock,
+        timeout: Duration,
+        events: &dyn Events,
+    ) -> Result<Service> {
+        let before = before.desired();
+        if let Some(reason) = self.autoscaler_works(autoscale, lock, timeout, events)? {
+            self.cluster
+                .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
+            let problem = Problem::new(format!("the autoscaler does not work: {reason}"))
+                .hint("it reads what pods use from the cluster's metrics-server; `kubectl top pods` asks it as well");
+            return Err(anyhow::Error::from(problem).context(DeployError::RolledBack(format!(
+                "the number of replicas stays at {before}"
+            ))));
+        }
+        self.rescaled(before, lock, timeout, events)
+    }
+
     /// Waits until the autoscaler knows how much its pods do, and has brought their number into its range; says why not, when
     /// that takes too long.
     fn autoscaler_works(
@@ -304,6 +389,26 @@ impl Kubernetes {
     }
 }
 
+/// The revisions of a service of the namespace, the oldest first; none when there is no history of one.
+///
+/// # Errors
+///
+/// What the cluster says against it.
+pub fn revisions(cluster: &Cluster, service: &str) -> Result<Vec<Revision>> {
+    Ok(History::read(cluster, &Names::new(service))?.revisions())
+}
+
+/// The replicas of all services of the namespace.
+///
+/// # Errors
+///
+/// What the cluster says against it.
+pub fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
+    let labels = [MANAGED, ("app.kubernetes.io/component", "server")];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    cluster.list(&labels.into())
+}
+
 /// A Deployment that is to arrive.
 struct Change {
     revision: u64,
@@ -319,7 +424,7 @@ impl Target for Kubernetes {
         self.cluster.check_ours(found.as_ref(), MANAGED)?;
         // All objects are checked before the first one is written.
         self.differences(request)?;
-        let lock = Lock::take(&self.cluster, &self.names, "emberline deploy")?;
+        let lock = self.lock("emberline deploy")?;
         let mut history = History::read(&self.cluster, &self.names)?;
         let wanted = self.render(request)?;
         let autoscale = self.autoscale()?;
@@ -353,6 +458,15 @@ impl Target for Kubernetes {
                 (revision, former)
             }
         };
+        // Another number of replicas of what is served already is a change as well, and no revision.
+        let scaled = match former {
+            Former::Same(before) if autoscale.is_none() && before != request.replicas => {
+                history.begin_scaling(Scaled::to(before, request.replicas))?;
+                true
+            }
+            _ => false,
+        };
+        history.note_extras(history.extras() | &self.extras())?;
         for manifest in wanted.around()? {
             self.cluster.apply_manifest(&manifest, Write::Real)?;
         }
@@ -363,56 +477,67 @@ impl Target for Kubernetes {
             timeout: request.timeout,
         };
         let outcome = self.roll(change, &lock, &mut history, events);
-        let service = self.proved(probe, outcome, Some((&mut history, revision)), &lock, events)?;
+        let outcome = self.proved(probe, outcome, Some((&mut history, revision)), &lock, events);
+        if scaled {
+            history.end_scaling(&outcome)?;
+        }
+        let service = outcome?;
         differences::prune(&self.cluster, &self.names, &wanted, &history)?;
+        history.note_extras(self.extras())?;
         Ok(service)
     }
 
     fn scale(&self, replicas: usize, timeout: Duration, events: &dyn Events) -> Result<Service> {
         check_number(replicas)?;
         let rollout = self.observe()?;
-        let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
+        let lock = self.lock("emberline scale")?;
+        let mut history = History::read(&self.cluster, &self.names)?;
+        settle(&mut history, &rollout)?;
+        let before = rollout.desired();
+        let changes = before != replicas || self.autoscale()?.is_some();
+        if changes {
+            history.begin_scaling(Scaled::to(before, replicas))?;
+        }
         self.cluster
             .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
-        let probe = if rollout.desired() == replicas {
+        let probe = if before == replicas {
             Probe::Unasked
         } else {
             self.probe(Some(&rollout), &lock, events)?
         };
         self.set_scale(replicas)?;
-        let outcome = self.rescaled(rollout.desired(), &lock, timeout, events);
-        self.proved(probe, outcome, None, &lock, events)
+        let outcome = self.rescaled(before, &lock, timeout, events);
+        let outcome = self.proved(probe, outcome, None, &lock, events);
+        if changes {
+            history.end_scaling(&outcome)?;
+        }
+        outcome
     }
 
     fn autoscale(&self, autoscale: Autoscale, timeout: Duration, events: &dyn Events) -> Result<Service> {
         check_number(usize::try_from(autoscale.max)?)?;
         let rollout = self.observe()?;
-        let lock = Lock::take(&self.cluster, &self.names, "emberline scale")?;
+        let lock = self.lock("emberline scale")?;
         let object = autoscaler(&self.names, self.cluster.namespace(), autoscale)?;
         self.cluster.apply(&object, Write::DryRun)?;
-        let history = History::read(&self.cluster, &self.names)?;
+        let mut history = History::read(&self.cluster, &self.names)?;
+        settle(&mut history, &rollout)?;
         let current = history.current().ok_or_else(|| self.no_history())?;
+        let mut deployment = current.deployment.clone();
+        history.begin_scaling(Scaled::by_load(rollout.desired(), autoscale))?;
         let before = i32::try_from(rollout.desired())?;
         self.cluster.hand_over_replicas(&self.names.deployment(), before)?;
-        let mut deployment = current.deployment.clone();
         set_replicas(&mut deployment, None);
         self.cluster.apply(&deployment, Write::Real)?;
         self.cluster.apply(&object, Write::Real)?;
-        if let Some(reason) = self.autoscaler_works(autoscale, &lock, timeout, events)? {
-            self.cluster
-                .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
-            let problem = Problem::new(format!("the autoscaler does not work: {reason}"))
-                .hint("it reads what pods use from the cluster's metrics-server; `kubectl top pods` asks it as well");
-            return Err(anyhow::Error::from(problem).context(DeployError::RolledBack(format!(
-                "the number of replicas stays at {before}"
-            ))));
-        }
-        self.rescaled(rollout.desired(), &lock, timeout, events)
+        let outcome = self.autoscaled(&rollout, autoscale, &lock, timeout, events);
+        history.end_scaling(&outcome)?;
+        outcome
     }
 
     fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service> {
         let rollout = self.observe()?;
-        let lock = Lock::take(&self.cluster, &self.names, "emberline rollback")?;
+        let lock = self.lock("emberline rollback")?;
         let mut history = History::read(&self.cluster, &self.names)?;
         settle(&mut history, &rollout)?;
         let revisions = history.revisions();
@@ -464,11 +589,18 @@ impl Target for Kubernetes {
             Some(rollout) => {
                 let mut revisions = history.revisions();
                 let arrived = has_arrived(&history, &rollout);
-                for revision in revisions
-                    .iter_mut()
-                    .filter(|revision| Some(revision.revision) == arrived)
-                {
-                    revision.outcome = Outcome::Deployed;
+                let scaled = scaling_has_arrived(&history, &rollout);
+                for revision in &mut revisions {
+                    if Some(revision.revision) == arrived {
+                        revision.outcome = Outcome::Deployed;
+                        revision.reason = None;
+                        revision.kept = false;
+                    }
+                    if Some(revision.revision) == scaled
+                        && let Some(scaled) = revision.scaled.last_mut()
+                    {
+                        scaled.outcome = Outcome::Deployed;
+                    }
                 }
                 Ok(revisions)
             }

@@ -21,7 +21,8 @@ use super::history::History;
 use super::lock::Lock;
 use super::manifests::{MANAGED, Names};
 use crate::cluster::Cluster;
-use crate::cluster::rollout::{self, Rollout};
+use crate::cluster::diagnosis::{self, Cause};
+use crate::cluster::rollout::Rollout;
 use crate::deploy::{DeployError, Events, Proof, Service};
 use crate::templates;
 
@@ -74,7 +75,7 @@ impl Kubernetes {
     ///
     /// [`DeployError::Interrupted`], and what the cluster says against the lock. That there can be no probe is none.
     pub(super) fn probe(&self, running: Option<&Rollout>, lock: &Lock, events: &dyn Events) -> Result<Probe<'_>> {
-        let ready = running.and_then(|running| running.pods.iter().find(|pod| rollout::is_ready(pod)));
+        let ready = running.and_then(|running| running.pods.iter().find(|pod| diagnosis::is_ready(pod)));
         let image = ready.and_then(|pod| pod.spec.as_ref()?.containers.first()?.image.clone());
         let (Some(image), Some(port), true) = (image, self.port(), self.probes) else {
             return Ok(Probe::Unasked);
@@ -222,7 +223,7 @@ impl Prober<'_> {
             Some("Running") => {}
             Some("Succeeded" | "Failed") => return Err(format!("it has ended: {}", self.log().trim())),
             _ => {
-                let cause = rollout::cause(&pod).filter(|cause| cause.hopeless);
+                let cause = diagnosis::cause(&pod).filter(Cause::is_hopeless);
                 return cause.map_or(Ok(false), |cause| Err(cause.reason));
             }
         }

@@ -8,7 +8,8 @@ use kube::ResourceExt;
 use super::Kubernetes;
 use super::history::{History, template};
 use super::manifests::VERSION;
-use crate::cluster::rollout::{self, Rollout};
+use crate::cluster::diagnosis;
+use crate::cluster::rollout::Rollout;
 use crate::deploy::history::Outcome;
 use crate::deploy::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
 use crate::project::TargetKind;
@@ -20,11 +21,13 @@ impl Kubernetes {
         let revision = record.map_or(0, |record| record.revision.revision);
         let failed = history
             .newest()
-            .filter(|record| record.revision.outcome == Outcome::RolledBack);
+            .filter(|record| record.revision.outcome == Outcome::RolledBack || record.revision.kept);
+        let kept = failed.is_some_and(|record| record.revision.kept);
         let phase = match (rollout.is_complete(), failed) {
-            (true, None) => Phase::Ready,
-            (true, Some(_)) => Phase::RolledBack,
+            (true, Some(_)) if !kept => Phase::RolledBack,
+            (true, _) => Phase::Ready,
             (false, None) => Phase::Progressing,
+            (false, Some(_)) if kept => Phase::Failed,
             (false, Some(_)) => Phase::RollingBack,
         };
         let version =
@@ -42,8 +45,8 @@ impl Kubernetes {
                     history.before(revision, &version).unwrap_or_default()
                 },
                 version,
-                ready: rollout::is_ready(pod),
-                restarts: rollout::restarts(pod),
+                ready: diagnosis::is_ready(pod),
+                restarts: diagnosis::restarts(pod),
                 since: pod
                     .creation_timestamp()
                     .and_then(|time| u64::try_from(time.0.as_second()).ok())
@@ -52,7 +55,7 @@ impl Kubernetes {
                 waiting: if going {
                     Some("it goes".to_owned())
                 } else {
-                    rollout::cause(pod).map(|cause| cause.reason)
+                    diagnosis::cause(pod).map(|cause| cause.reason)
                 },
             }
         });
@@ -111,7 +114,7 @@ impl Kubernetes {
 pub fn changed(service: Service) -> Service {
     let phase = match service.phase {
         Phase::RolledBack => Phase::Ready,
-        Phase::RollingBack => Phase::Progressing,
+        Phase::RollingBack | Phase::Failed => Phase::Progressing,
         phase => phase,
     };
     Service {

@@ -9,7 +9,7 @@ use super::converge::{self, POLL};
 use super::log;
 use super::state::{Release, Spec, StateFolder};
 use crate::bundle::Bundle;
-use crate::deploy::history::{self, Outcome, ReleaseSource, Revision};
+use crate::deploy::history::{self, Outcome, ReleaseSource, Revision, Scaled};
 use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target, post};
 use crate::problem::Problem;
 use crate::project::Project;
@@ -103,6 +103,7 @@ impl Local {
             Some(former) if failed => (former, None),
             former => (spec.release, former),
         };
+        let scaled = Scaled::to(release.replicas, replicas);
         release.replicas = replicas;
         let spec = Spec {
             generation: spec.generation + 1,
@@ -110,7 +111,9 @@ impl Local {
             former,
             ..spec
         };
-        converge::apply(&self.state, &spec, patience, events)
+        self.state.records().scale(spec.release.revision, scaled, || {
+            converge::apply(&self.state, &spec, patience, events)
+        })
     }
 }
 

@@ -109,7 +109,7 @@ pub const FLAGS: [Flag; 18] = [
         "drain",
         "SECONDS",
         "0",
-        "After SIGTERM go on accepting for so long, with readiness 503, while load balancers look away",
+        "After SIGTERM go on accepting for so long, with readiness 503, while load balancers look away; up to 10 s more while they do not",
     ),
     flag(
         "idle-grace",
