@@ -186,6 +186,8 @@ fn the_rights_that_the_guide_names_are_enough() {
     }
     run(&["scale", "--replicas", "2"]);
     run(&["scale", "--autoscale", "1..3", "--timeout", "120s"]);
+    // Nobody has to be allowed to look at nodes for it.
+    run(&["scale", "--slo", "p99=500ms", "--rps", "10", "--measure-only"]);
     run(&["status"]);
     run(&["history"]);
     assert_ne!(run(&["logs"])["lines"][0], Value::Null);

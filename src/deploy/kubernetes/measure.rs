@@ -20,7 +20,7 @@ use super::manifests::{MANAGED, Names, VERSION};
 use crate::bundle::capacity::{Measurement, Place, Resources, Slo, Step, Subject};
 use crate::clock::seconds_since_1970;
 use crate::cluster::Cluster;
-use crate::cluster::diagnosis::{self, Cause};
+use crate::cluster::diagnosis;
 use crate::deploy::DeployError;
 use crate::probe::load::Told;
 use crate::problem::Problem;
@@ -53,6 +53,26 @@ struct Measurer<'a> {
     name: String,
 }
 
+/// How far it is.
+struct State {
+    /// Why it will not come to its end.
+    ended: Option<String>,
+    /// What keeps it from beginning, though it may pass.
+    waits_for: Option<String>,
+    /// Whether its load has begun.
+    begun: bool,
+}
+
+impl State {
+    fn ended(reason: String, begun: bool) -> Self {
+        Self {
+            ended: Some(reason),
+            waits_for: None,
+            begun,
+        }
+    }
+}
+
 impl Kubernetes {
     /// Measures what one replica of the version that serves carries; `tell` hears of each rate. The service is left alone.
     ///
@@ -80,8 +100,12 @@ impl Kubernetes {
                 return Err(DeployError::Halted("nothing was changed".to_owned()).into());
             }
             lock.renew()?;
-            let (ended, running) = measurer.state()?;
-            let told = if running { measurer.told() } else { Vec::new() };
+            let State {
+                ended,
+                waits_for,
+                begun,
+            } = measurer.state()?;
+            let told = if begun { measurer.told() } else { Vec::new() };
             for step in told.iter().skip(heard).filter_map(step_of) {
                 tell(step);
             }
@@ -92,13 +116,14 @@ impl Kubernetes {
             if let Some(reason) = ended {
                 return Err(failed(&reason).into());
             }
-            let late = if running {
+            let late = if begun {
                 Duration::from_secs(DEADLINE)
             } else {
                 BEGINNING
             };
             if begin.elapsed() > late {
-                return Err(failed(&format!("it has not come to its end after {} s", late.as_secs())).into());
+                let reason = waits_for.unwrap_or_else(|| format!("it has taken {} s", late.as_secs()));
+                return Err(failed(&reason).into());
             }
             std::thread::sleep(POLL);
         }
@@ -225,15 +250,15 @@ impl<'a> Measurer<'a> {
         Ok(measurer)
     }
 
-    /// Why it will not come to its end, if it will not, and whether its load has begun.
-    fn state(&self) -> Result<(Option<String>, bool)> {
+    /// How far it is.
+    fn state(&self) -> Result<State> {
         let pod: Option<Pod> = self.cluster.get(&self.name)?;
         let Some(pod) = pod else {
-            return Ok((Some("somebody has deleted its pod".to_owned()), false));
+            return Ok(State::ended("somebody has deleted its pod".to_owned(), false));
         };
         let status = pod.status.clone().unwrap_or_default();
         if let Some(reason) = status.reason {
-            return Ok((Some(status.message.unwrap_or(reason)), false));
+            return Ok(State::ended(status.message.unwrap_or(reason), false));
         }
         let containers = status.container_statuses.unwrap_or_default();
         let state = |load: bool| {
@@ -248,6 +273,10 @@ impl<'a> Measurer<'a> {
                 .as_ref()
                 .and_then(|state: &ContainerState| state.terminated.as_ref())
             {
+                // Its log has all of it, the next time at the latest.
+                if name == LOAD && ended.exit_code == 0 {
+                    continue;
+                }
                 let container = containers
                     .iter()
                     .find(|container| (container.name == LOAD) == (name == LOAD));
@@ -256,17 +285,21 @@ impl<'a> Measurer<'a> {
                 let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with('{')).collect();
                 let last = lines[lines.len().saturating_sub(3)..].join("; ");
                 let reason = ended.reason.as_deref().unwrap_or("ended");
-                return Ok((
-                    Some(format!(
-                        "its `{container}` ended with code {} ({reason}): {last}",
-                        ended.exit_code
-                    )),
-                    begun,
-                ));
+                let told = format!(
+                    "its `{container}` ended with code {} ({reason}): {last}",
+                    ended.exit_code
+                );
+                return Ok(State::ended(told, begun));
             }
         }
-        let cause = diagnosis::cause(&pod).filter(Cause::is_hopeless);
-        Ok((cause.map(|cause| cause.reason), begun))
+        let cause = diagnosis::cause(&pod);
+        let hopeless = cause.as_ref().is_some_and(diagnosis::Cause::is_hopeless);
+        let reason = cause.map(|cause| cause.reason);
+        Ok(State {
+            ended: reason.clone().filter(|_| hopeless),
+            waits_for: reason,
+            begun,
+        })
     }
 
     /// What the load has told so far.
