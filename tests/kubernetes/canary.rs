@@ -273,6 +273,7 @@ fn one_whose_container_ends_is_taken_away() {
         .namespace
         .json(&["get", "pods", "--selector=app.kubernetes.io/component=canary"]);
     let Some(process) = process_of(&pods["items"][0]) else {
+        drop(client.wait_with_output());
         skipped::for_want_of("the processes of the node", "sudo tests/cluster/up");
         return;
     };
