@@ -156,8 +156,8 @@ fn an_unknown_key_is_shown_with_the_nearest_one() {
     let (message, hint) = error(&[&with("trian: {epochs: 3}\n")]);
     assert_eq!(
         message,
-        "emberline.yaml:3:1: unknown key `trian`, expected one of name, data, preprocess, model, train, evaluate, \
-         package, deploy, gateway\n  |\n  | trian: {epochs: 3}\n  | ^"
+        "emberline.yaml:3:1: unknown key `trian`, expected one of name, data, preprocess, model, train, tune, \
+         evaluate, package, deploy, gateway\n  |\n  | trian: {epochs: 3}\n  | ^"
     );
     assert_eq!(hint.as_deref(), Some("did you mean `train`?"));
 
