@@ -4,12 +4,14 @@
 mod fixture;
 mod tool;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use emberline::bundle::Store;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tool::trained::{bundles, json as read_json, names, project, text, train};
@@ -426,6 +428,46 @@ fn a_sweep_ends_with_its_deadline() {
         .code(1)
         .says(&["the sweep took longer than --timeout", "hint: the same command"]);
     none_is_left(here);
+}
+
+// ---- what comes from elsewhere ----
+
+#[test]
+fn a_bundle_that_was_changed_on_its_way_is_not_taken_in() {
+    let (there, here) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let bundle = fixture::digits_bundle(there.path());
+    let files: BTreeMap<String, Vec<u8>> = names(&bundle)
+        .into_iter()
+        .map(|name| (name.clone(), fs::read(bundle.join(name)).expect("a file")))
+        .collect();
+    let store = Store::of_project(here.path());
+    let refused = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>), words: &str| {
+        let mut changed = files.clone();
+        change(&mut changed);
+        let error = format!("{:#}", store.receive(&changed).expect_err(words));
+        assert!(error.contains(words), "{error}");
+        assert_eq!(names(store.folder()), [] as [&str; 0]);
+    };
+    refused(
+        &|files| files.get_mut("model.safetensors").expect("weights")[9] ^= 1,
+        "was changed",
+    );
+    refused(&|files| drop(files.remove("golden.json")), "cannot be read");
+    refused(&|files| drop(files.remove("bundle.json")), "no bundle");
+    refused(
+        &|files| drop(files.insert("../outside".into(), Vec::new())),
+        "no file name",
+    );
+
+    let received = store.receive(&files).expect("a bundle");
+    assert_eq!(
+        Some(received.version()),
+        bundle.file_name().and_then(|name| name.to_str())
+    );
+    assert!(!store.folder().join("latest").exists(), "the newest stays the newest");
 }
 
 // ---- the guide ----
