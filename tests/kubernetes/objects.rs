@@ -88,10 +88,10 @@ fn diff_tells_what_deploy_would_do_and_deploy_does_it() {
     make("of-others", "others");
     let (code, told) = diff(&service, &first, &[]);
     assert_eq!(code, Some(1));
-    let changes: Vec<&(String, String)> = told.iter().filter(|(_, change)| change != "none").collect();
+    let differing: Vec<&(String, String)> = told.iter().filter(|(_, change)| change != "none").collect();
     let expected = [("PodDisruptionBudget", "update"), ("NetworkPolicy", "delete")];
     let expected = expected.map(|(kind, change)| (kind.to_owned(), change.to_owned()));
-    assert_eq!(changes, expected.iter().collect::<Vec<_>>());
+    assert_eq!(differing, expected.iter().collect::<Vec<_>>());
     service.deploy(&first, &[]);
     assert_eq!(diff(&service, &first, &[]), (Some(0), all("none")));
     let policies = service.namespace.json(&["get", "networkpolicies"]);
