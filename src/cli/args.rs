@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use super::output::{Format, ProgressMode};
 use super::{
     ci, completions, delete, deploy, diff, doctor, evaluate, gateway, generate, history, init, keys, logs, monitor,
-    package, plan, predict, rollback, scale, serve, ship, status, supervise, trace, train, trial, tune,
+    package, plan, predict, rollback, scale, serve, ship, status, supervise, templates, trace, train, trial, tune,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -101,6 +101,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Run the chain on a build server
     Ci(ci::Args),
+    /// List the templates, and copy them into the project to change them
+    Templates(templates::Args),
     /// Print what a shell completes the command line with
     Completions(completions::Args),
     /// Write the reference and the man pages

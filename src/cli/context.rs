@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use super::args::Global;
 use super::output::Output;
 use crate::project::{self, Project, Source};
+use crate::templates;
 
 /// The printer, and how to find the project.
 #[derive(Debug)]
@@ -34,7 +35,9 @@ impl Context {
     ///
     /// What is wrong with `emberline.yaml`, and where.
     pub fn project(&self, folder: &Path) -> Result<Project> {
-        project::load(folder, self.destination.as_deref())
+        let project = project::load(folder, self.destination.as_deref())?;
+        templates::prefer(&project.folder);
+        Ok(project)
     }
 
     /// The overlay that `--destination` names.

@@ -41,6 +41,7 @@ mod serve;
 mod ship;
 mod status;
 mod supervise;
+mod templates;
 mod trace;
 mod train;
 mod trial;
@@ -183,6 +184,10 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         }),
         Command::Ship(args) => output.result(&ship::run(args, context)?),
         Command::Ci(args) => output.result(&ci::run(args, context)?),
+        Command::Templates(args) => match &args.command {
+            templates::Command::List(args) => output.result(&templates::list(args, context)?),
+            templates::Command::Eject(args) => output.result(&templates::eject(args, context)?),
+        },
         Command::Completions(args) => output.result(&completions::run(args)?),
         Command::Generate(args) => output.result(&generate::run(args)?),
         Command::Supervise(args) => supervise::run(args),

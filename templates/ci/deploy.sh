@@ -8,6 +8,7 @@ export EMBERLINE_IMAGE
 folder=${EMBERLINE_DEPLOY_DIR:-$HOME/emberline/{{ name }}}
 mkdir -p "$folder/.emberline/bundles"
 cp emberline*.yaml "$folder/"
+[ ! -d templates ] || cp -R templates "$folder/"
 cp -R .emberline/bundles/"$version"* "$folder/.emberline/bundles/"
 {%- endif %}
 for try in 1 2 3 4 5 6 7 8 9 10; do
