@@ -19,12 +19,14 @@
 //! - `project`: `emberline.yaml`.
 //! - `data`: sources of labelled data.
 //! - `train`, `evaluate`, `image`, `deploy`: one room for each verb.
+//! - `tune`: many trainings, on this machine or in a cluster, and which of them is the best.
 //! - `templates`: the files that `init`, `gateway`, `ci init` and `monitor` write.
+//! - `canary`: two versions held against each other, by what their servers count.
 //! - `gateway`: nginx in front of the replicas.
 //! - `ci`: the pipelines of build servers.
 //! - `monitor`: Prometheus' configuration and alerts, and a Grafana dashboard, from the server's table of metrics.
-//! - `capacity`: how many replicas a rate takes, from what one was measured to carry.
 //! - `trace`: where something that runs, or an image, comes from.
+//! - `capacity`: how many replicas a rate takes, from what one was measured to carry.
 //! - `engine`, `cluster`: the container engine, and the Kubernetes cluster, that others work with.
 //! - `cli`: arguments in, reports out.
 //!
@@ -43,6 +45,8 @@ pub mod problem;
 pub mod serve;
 pub mod usage;
 
+#[cfg(feature = "cli")]
+pub mod canary;
 #[cfg(feature = "cli")]
 pub mod capacity;
 #[cfg(feature = "cli")]
@@ -73,6 +77,8 @@ pub mod templates;
 pub mod trace;
 #[cfg(feature = "cli")]
 pub mod train;
+#[cfg(feature = "cli")]
+pub mod tune;
 
 /// What this build speaks on a second port of the server. It stands here because features are asked for nowhere else.
 pub mod second_port {

@@ -104,6 +104,8 @@ pub const KUBERNETES_HTTP_ROUTE: &str = include_str!("../templates/kubernetes/ht
 pub const KUBERNETES_SERVICE_MONITOR: &str = include_str!("../templates/kubernetes/service-monitor.yaml");
 /// The pod that proves a change; see [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_PROBE: &str = include_str!("../templates/kubernetes/probe.yaml");
+/// The Job of a sweep; `tune::kubernetes` gives it its values.
+pub const KUBERNETES_TUNE: &str = include_str!("../templates/kubernetes/tune.yaml");
 
 /// The pod that measures a replica; see [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_MEASURE: &str = include_str!("../templates/kubernetes/measure.yaml");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with those that it may use. What stands above the line is the runtime.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("problem", &[]),
     ("files", &["problem"]),
     ("clock", &[]),
@@ -53,8 +53,23 @@ const ROOMS: [(&str, &[&str]); 26] = [
         "image",
         &["problem", "files", "clock", "bundle", "project", "templates", "engine"],
     ),
+    (
+        "tune",
+        &[
+            "problem",
+            "files",
+            "bundle",
+            "project",
+            "data",
+            "train",
+            "image",
+            "templates",
+            "cluster",
+        ],
+    ),
     ("ci", &["problem", "project", "templates"]),
     ("monitor", &["serve", "templates"]),
+    ("canary", &["serve"]),
     (
         "gateway",
         &["problem", "files", "usage", "project", "templates", "cluster"],
@@ -77,6 +92,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "cluster",
             "gateway",
             "monitor",
+            "canary",
         ],
     ),
     ("trace", &["bundle", "image", "deploy"]),
@@ -95,6 +111,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "project",
             "data",
             "train",
+            "tune",
             "evaluate",
             "image",
             "deploy",
@@ -105,6 +122,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "monitor",
             "gateway",
             "capacity",
+            "canary",
         ],
     ),
 ];

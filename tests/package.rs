@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use emberline::bundle::{Bundle, Evaluation, Verdict, WEIGHTS, evaluation_path};
+use emberline::bundle::{Bundle, Evaluation, Footprint, Usage, Verdict, WEIGHTS, evaluation_path};
 use emberline::files;
 use emberline::project::GateConfig;
 use serde_json::{Value, json};
@@ -111,6 +111,36 @@ fn unpack(archive: impl Read) -> BTreeMap<String, (u32, Vec<u8>)> {
             (path, (mode, bytes))
         })
         .collect()
+}
+
+#[test]
+fn a_runtime_that_cannot_run_here_is_not_measured_and_has_an_image_all_the_same() {
+    let fixture = Fixture::new(Some(Verdict::Pass));
+    let bundles = fixture.path().join(".emberline/bundles");
+    let footprint = bundles.join(format!("{}.footprint.json", fixture.bundle.version()));
+    // That of another runtime, which says nothing about this one.
+    let other = Footprint::new(
+        &fixture.bundle,
+        "0".repeat(64),
+        Usage {
+            memory_bytes: 1,
+            memory_largest_request_bytes: 2,
+            cpu_seconds_per_prediction: 1.0,
+            predictions: 3,
+        },
+    );
+    other.write(&fixture.bundle).expect("written");
+    assert!(footprint.exists());
+    let ran = fixture.package(&["-o", "json"]).success();
+    assert_eq!(ran.json()["footprint"], Value::Null);
+    assert!(
+        ran.stderr
+            .contains("what a server of it takes is not known, and `deploy` will go by fixed numbers"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!footprint.exists());
+    assert!(fixture.layout().exists());
 }
 
 #[test]

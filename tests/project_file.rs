@@ -124,6 +124,11 @@ fn the_reference_shows_the_defaults() {
     let default = load(&with("")).expect("a project").config;
     assert_eq!(shown.preprocess, default.preprocess);
     assert_eq!(shown.train, default.train);
+    assert_eq!(shown.tune.strategy, default.tune.strategy);
+    assert_eq!(
+        (shown.tune.memory, shown.tune.cpu),
+        (default.tune.memory, default.tune.cpu)
+    );
     assert_eq!(shown.deploy, default.deploy);
     assert_eq!(shown.gateway, default.gateway);
     assert_eq!(shown.package.builder, default.package.builder);

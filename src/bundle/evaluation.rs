@@ -43,7 +43,7 @@ impl Verdict {
     }
 }
 
-/// The bundle that an evaluation is of.
+/// The bundle that an attachment is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BundleRef {
@@ -51,6 +51,16 @@ pub struct BundleRef {
     pub version: String,
     /// SHA-256 of `bundle.json`, 64 hex digits.
     pub digest: String,
+}
+
+impl BundleRef {
+    /// This bundle.
+    pub fn of(bundle: &Bundle) -> Self {
+        Self {
+            version: bundle.version().to_owned(),
+            digest: bundle.digest().to_owned(),
+        }
+    }
 }
 
 /// An evaluation of a bundle.
@@ -72,10 +82,7 @@ impl Evaluation {
     pub fn new(bundle: &Bundle, verdict: Verdict, report: serde_json::Value) -> Self {
         Self {
             format: FORMAT,
-            bundle: BundleRef {
-                version: bundle.version().to_owned(),
-                digest: bundle.digest().to_owned(),
-            },
+            bundle: BundleRef::of(bundle),
             verdict,
             report,
         }

@@ -7,6 +7,7 @@
 
 pub mod capacity;
 mod evaluation;
+mod footprint;
 mod golden;
 mod manifest;
 mod profile;
@@ -14,6 +15,7 @@ mod slo;
 mod store;
 
 pub use evaluation::{BundleRef, Evaluation, GateRefusal, Verdict, require_pass};
+pub use footprint::{Footprint, Usage};
 pub use golden::{Golden, GoldenCase};
 pub use manifest::{DataRecord, FORMAT, Manifest, Metrics, Schedule, Selection, TrainingRecord};
 pub use profile::{FeatureProfile, Profile, each_feature, feature_names};

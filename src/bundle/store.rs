@@ -1,5 +1,6 @@
 //! Bundles on the disk: written whole or not at all, and checked byte for byte when opened.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -94,41 +95,84 @@ impl Store {
     ///
     /// What could not be written; the store is then as it was.
     pub fn write(&self, draft: Draft) -> Result<Bundle> {
+        let bundle = self.add(draft)?;
+        self.set_latest(&bundle)?;
+        Ok(bundle)
+    }
+
+    /// Writes a bundle, and leaves the newest one the newest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::write`].
+    pub fn add(&self, draft: Draft) -> Result<Bundle> {
         let mut manifest = draft.manifest;
-        let files = [
-            (WEIGHTS, draft.weights),
-            (GOLDEN, json(&draft.golden)?),
-            (PROFILE, json(&draft.profile)?),
-        ];
+        let mut files = BTreeMap::from([
+            (WEIGHTS.to_owned(), draft.weights),
+            (GOLDEN.to_owned(), json(&draft.golden)?),
+            (PROFILE.to_owned(), json(&draft.profile)?),
+        ]);
         manifest.files = files
             .iter()
-            .map(|(name, bytes)| ((*name).to_owned(), files::sha256(bytes)))
+            .map(|(name, bytes)| (name.clone(), files::sha256(bytes)))
             .collect();
-        let text = json(&manifest)?;
-        let version = version_of(&text);
-        let path = self.folder.join(&version);
-        if !path.join(MANIFEST).exists() {
-            files::create_folder(&self.folder)?;
-            let temporary = files::temporary_beside(&path);
-            // The name is this process's: whatever has it was left by a dead one with the same number.
-            let _ = fs::remove_dir_all(&temporary);
+        files.insert(MANIFEST.to_owned(), json(&manifest)?);
+        self.receive(&files)
+    }
+
+    /// Writes a bundle that was made elsewhere, from its files by their names, as they are: what is no whole bundle is
+    /// refused. The newest one stays the newest.
+    ///
+    /// # Errors
+    ///
+    /// [`BundleError`], and what could not be written; the store is then as it was.
+    pub fn receive(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<Bundle> {
+        let text = files
+            .get(MANIFEST)
+            .ok_or_else(|| BundleError::NotABundle(self.folder.clone()))?;
+        let path = self.folder.join(version_of(text));
+        if let Some(name) = files.keys().find(|name| name.contains('/') || name.starts_with('.')) {
+            return Err(BundleError::Changed {
+                bundle: path,
+                what: format!("it holds `{name}`, which is no file name"),
+            }
+            .into());
+        }
+        if path.join(MANIFEST).exists() {
+            return Ok(Bundle::open(&path)?);
+        }
+        files::create_folder(&self.folder)?;
+        let temporary = files::temporary_beside(&path);
+        // The name is this process's: whatever has it was left by a dead one with the same number.
+        let _ = fs::remove_dir_all(&temporary);
+        let placed = (|| {
             let written = (|| {
                 fs::create_dir(&temporary)?;
-                for (name, bytes) in &files {
+                for (name, bytes) in files {
                     files::write_synced(&temporary.join(name), bytes)?;
                 }
-                files::write_synced(&temporary.join(MANIFEST), &text)?;
-                files::sync_folder(&temporary)?;
-                fs::rename(&temporary, &path)?;
-                files::sync_folder(&self.folder)
+                files::sync_folder(&temporary)
             })();
-            if let Err(error) = written {
-                let _ = fs::remove_dir_all(&temporary);
-                return Err(files::cannot_write(&path, &error));
-            }
+            written.map_err(|error| files::cannot_write(&path, &error))?;
+            // Whole or not at all: it is read before it is there.
+            Bundle::open(&temporary)?;
+            let renamed = fs::rename(&temporary, &path).and_then(|()| files::sync_folder(&self.folder));
+            renamed.map_err(|error| files::cannot_write(&path, &error))
+        })();
+        if let Err(error) = placed {
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(error);
         }
-        files::replace(&self.folder.join(LATEST), version.as_bytes())?;
         Ok(Bundle::open(&path)?)
+    }
+
+    /// Makes a bundle of this store the newest.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written.
+    pub fn set_latest(&self, bundle: &Bundle) -> Result<()> {
+        files::replace(&self.folder.join(LATEST), bundle.version().as_bytes())
     }
 
     /// The bundle that was written last.

@@ -6,7 +6,7 @@
 pub mod local;
 mod paper;
 
-pub use paper::{GatewayNeeds, Needs, needs};
+pub use paper::{GatewayNeeds, Needs, Terms, needs};
 
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Sizing, carried, size};
 use crate::bundle::capacity::{Measurement, Slo};
 use crate::gateway::WORKERS;
-use crate::project::Config;
+use crate::project::{Cpu, Memory};
 
 /// What a rate takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,26 +41,37 @@ pub struct GatewayNeeds {
     pub saturates_at_rps: f64,
 }
 
+/// What a project has decided before anything is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Processor time that each replica is promised.
+    pub cpu: Cpu,
+    /// Memory that each replica is promised.
+    pub memory: Memory,
+    /// Pods of the gateway.
+    pub gateways: usize,
+}
+
 /// What `rps` takes by measurements of a replica and of the gateway; none when the replica does not keep the objective at the
-/// lowest rate. `config` says what each replica is promised, and how many gateways there are to be.
+/// lowest rate.
 pub fn needs(
     replica: &Measurement,
     gateway: Option<&Measurement>,
     slo: &Slo,
     rps: f64,
     headroom: u32,
-    config: &Config,
+    terms: &Terms,
 ) -> Option<Needs> {
     let sizing = size(replica, slo, rps, headroom)?;
     let step = carried(replica, slo)?.step;
     let each = |bytes: u64| bytes as f64 / step.answered.max(1) as f64;
     Some(Needs {
-        promised_processors: sizing.replicas as f64 * config.deploy.cpu.processors(),
-        memory_bytes: sizing.replicas.saturating_mul(config.deploy.memory.bytes()),
+        promised_processors: sizing.replicas as f64 * terms.cpu.processors(),
+        memory_bytes: sizing.replicas.saturating_mul(terms.memory.bytes()),
         resident_bytes: step.memory_bytes,
         request_bytes: each(step.sent_bytes),
         response_bytes: each(step.received_bytes),
-        gateway: gateway.and_then(|gateway| of_gateway(gateway, rps, headroom, config.gateway.replicas)),
+        gateway: gateway.and_then(|gateway| of_gateway(gateway, rps, headroom, terms.gateways)),
         replicas: sizing,
     })
 }
@@ -88,6 +99,14 @@ mod tests {
     use super::*;
     use crate::bundle::capacity::Step;
 
+    fn terms() -> Terms {
+        Terms {
+            cpu: Cpu::default(),
+            memory: Memory::default(),
+            gateways: 2,
+        }
+    }
+
     fn slo() -> Slo {
         "p99=20ms".parse().expect("an objective")
     }
@@ -99,7 +118,7 @@ mod tests {
             cpu_seconds: Some(0.1),
             ..step(500.0, 3.0)
         }]);
-        let needs = needs(&replica, Some(&gateway), &slo(), 1e6, 30, &Config::default()).expect("a plan");
+        let needs = needs(&replica, Some(&gateway), &slo(), 1e6, 30, &terms()).expect("a plan");
         assert_eq!(needs.replicas.replicas, 1429);
         // By default a replica is promised 128 MiB and a tenth of a processor, and there are two gateways.
         assert_eq!(needs.memory_bytes, 1429 * (128 << 20));
@@ -113,16 +132,15 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_not_told() {
-        let config = Config::default();
         let replica = measurement(vec![step(20.0, 2.0)]);
         let plan =
-            |gateway: Option<&Measurement>| needs(&replica, gateway, &slo(), 100.0, 30, &config).expect("a plan");
+            |gateway: Option<&Measurement>| needs(&replica, gateway, &slo(), 100.0, 30, &terms()).expect("a plan");
         assert_eq!(plan(None).gateway, None);
         let silent = measurement(vec![Step {
             cpu_seconds: None,
             ..step(20.0, 2.0)
         }]);
         assert_eq!(plan(Some(&silent)).gateway, None);
-        assert_eq!(needs(&measurement(Vec::new()), None, &slo(), 1.0, 30, &config), None);
+        assert_eq!(needs(&measurement(Vec::new()), None, &slo(), 1.0, 30, &terms()), None);
     }
 }

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use super::output::{Format, ProgressMode};
 use super::{
     ci, completions, delete, deploy, diff, doctor, evaluate, gateway, generate, history, init, keys, logs, monitor,
-    package, plan, predict, rollback, scale, serve, ship, status, supervise, trace, train,
+    package, plan, predict, rollback, scale, serve, ship, status, supervise, trace, train, trial, tune,
 };
 
 /// From labelled data to a served, scaled, watched model.
@@ -59,6 +59,8 @@ pub enum Command {
     Init(init::Args),
     /// Train the project's network and write a bundle
     Train(train::Args),
+    /// Train once for each combination of the values that `tune` lists, and keep the best
+    Tune(tune::Args),
     /// Measure a bundle and hold it against the gate
     Evaluate(evaluate::Args),
     /// Ask a bundle for its answer to files
@@ -107,4 +109,7 @@ pub enum Command {
     /// Supervise the replicas of a local deployment; started by `deploy`
     #[command(hide = true)]
     Supervise(supervise::Args),
+    /// Do one trial of a sweep; started by `tune`
+    #[command(hide = true)]
+    Trial(trial::Args),
 }

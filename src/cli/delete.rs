@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::deploy::Watch;
 use super::error::Failure;
 use super::output::Report;
 use super::place::Place;
+use super::watch::Watch;
 use crate::problem::Problem;
 
 /// End the service and forget its history

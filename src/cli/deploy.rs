@@ -1,32 +1,29 @@
 //! `emberline deploy`, and what the other commands that change or show a service share with it.
 
-use std::cell::RefCell;
 use std::fs;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ValueEnum};
-use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::duration::duration;
 use super::error::Failure;
-use super::output::{Output, ProgressMode, Report, columns, short, table, yaml};
+use super::output::{Report, columns, short, table, yaml};
 use super::place::Place;
-use super::{Context, package};
-use crate::bundle::{Evaluation, Store, Verdict, require_pass};
+use super::watch::{Watch, updated};
+use super::{Context, canary, package};
+use crate::bundle::{Evaluation, Footprint, Store, Usage, Verdict, require_pass};
 use crate::cluster::Manifest;
 use crate::deploy::history::{ReleaseSource, utc};
 use crate::deploy::kubernetes::{Kubernetes, Manifests};
-use crate::deploy::{Autoscale, Events, Instance, Proof, Replicas, Request, Service};
+use crate::deploy::{Autoscale, Replicas, Request, Resources, Service};
 use crate::image::Reference;
 use crate::problem::Problem;
-use crate::project::{Clients, Project, TargetKind};
+use crate::project::{Clients, DeployConfig, Project, TargetKind};
 use crate::serve::keys;
 
 /// Serve a bundle, in place of the one that is served now
@@ -34,8 +31,13 @@ use crate::serve::keys;
 /// The new version takes over one replica at a time, and no request is lost. When it does not become ready, the former
 /// version goes on (exit code 4); when there is none, nothing is left behind (exit code 5). The service outlives the
 /// terminal; `emberline delete` ends it.
+///
+/// With --canary the version is tried first, beside a fresh baseline: promoted when it passes, taken away when it fails
+/// (exit code 4), left as it is when there were too few requests to say (exit code 3).
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  emberline deploy --replicas 3 --port 8080")]
+#[command(
+    after_help = "Examples:\n  emberline deploy --replicas 3 --port 8080\n  emberline deploy --target kubernetes --canary 10%"
+)]
 pub struct Args {
     /// Folder of the project
     #[arg(default_value = ".", env = "EMBERLINE_PROJECT")]
@@ -60,6 +62,9 @@ pub struct Args {
     /// Kubernetes: print what would be applied as YAML, and change nothing; `server` has the cluster check it
     #[arg(long, value_name = "WHERE", value_enum, env = "EMBERLINE_DRY_RUN")]
     pub dry_run: Option<DryRun>,
+    /// Whether it is tried first
+    #[command(flatten)]
+    pub canary: canary::Flags,
 }
 
 /// Flags that say what is to run.
@@ -122,7 +127,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
 }
 
 /// What is set for `emberline serve` may be thought to hold here too.
-fn warn_of_tls(context: &Context) {
+pub(super) fn warn_of_tls(context: &Context) {
     for name in ["EMBERLINE_TLS_CERT", "EMBERLINE_TLS_KEY"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
             context
@@ -235,14 +240,61 @@ pub(super) fn request(
     if kind == TargetKind::Kubernetes {
         warn_of_doors(project, keys.is_some(), context);
     }
+    let footprint = match kind {
+        TargetKind::Local => None,
+        TargetKind::Docker | TargetKind::Kubernetes => Footprint::read(bundle.path(), bundle.digest())?,
+    };
+    let usage = footprint.as_ref().map(|found| &found.usage);
+    let resources = Resources::of(config, usage);
+    tell_resources(&resources, usage, kind, config, context);
     Ok(Request {
         source,
         host,
         port,
         replicas: args.replicas.unwrap_or(config.replicas),
+        resources,
         timeout,
         keys,
     })
+}
+
+/// Tells what replicas get, where the project does not say it.
+fn tell_resources(
+    resources: &Resources,
+    usage: Option<&Usage>,
+    kind: TargetKind,
+    config: &DeployConfig,
+    context: &Context,
+) {
+    let Resources {
+        memory_request,
+        memory,
+        cpu,
+    } = resources;
+    let mut told = Vec::new();
+    let mut keys = Vec::new();
+    if kind != TargetKind::Local && config.memory.is_none() {
+        keys.push("`deploy.memory`");
+        told.push(match kind {
+            TargetKind::Kubernetes if memory_request != memory => format!("{memory_request} to {memory} of memory"),
+            _ => format!("{memory} of memory"),
+        });
+    }
+    if kind == TargetKind::Kubernetes && config.cpu.is_none() {
+        keys.push("`deploy.cpu`");
+        told.push(format!("{cpu} of processor time"));
+    }
+    if told.is_empty() {
+        return;
+    }
+    let (told, keys) = (told.join(" and "), keys.join(" and "));
+    context.output.note(&match usage {
+        Some(_) => format!("each replica gets {told}, by what `emberline package` has measured ({keys} would say it)"),
+        None => format!(
+            "each replica gets {told}, which nobody has measured: `emberline package` on this machine does, {keys} would \
+             say it"
+        ),
+    });
 }
 
 /// What leads to the service from beyond the cluster may lead to nobody, or everybody.
@@ -348,77 +400,6 @@ fn check_address(host: &str, port: u16, allow_public: bool) -> Result<()> {
     Ok(())
 }
 
-/// Shows how a change goes, and stops waiting for it at Ctrl-C.
-pub(super) struct Watch<'a> {
-    output: &'a Output,
-    spinner: Option<ProgressBar>,
-    interrupted: Arc<AtomicBool>,
-    told: RefCell<String>,
-}
-
-impl<'a> Watch<'a> {
-    pub(super) fn new(context: &'a Context) -> Result<Self> {
-        let output = &context.output;
-        let spinner = (output.progress_mode() == ProgressMode::Tty).then(|| output.spinner("looking at the service"));
-        Ok(Self {
-            output,
-            spinner,
-            interrupted: context.interrupt()?,
-            told: RefCell::default(),
-        })
-    }
-}
-
-impl Events for Watch<'_> {
-    fn progress(&self, service: &Service) {
-        self.output.event(service);
-        let updated = updated(service);
-        let line = format!(
-            "revision {} (version {}) {}: {updated} of {} replicas ready",
-            service.revision,
-            service.version,
-            service.phase.name(),
-            service.replicas.desired
-        );
-        if let Some(spinner) = &self.spinner {
-            spinner.set_message(line);
-        } else if *self.told.borrow() != line {
-            self.output.note(&line);
-            *self.told.borrow_mut() = line;
-        }
-    }
-
-    fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
-    }
-
-    fn proved(&self, proof: &Result<Proof, String>, arrived: bool) {
-        match proof {
-            Ok(proof) if proof.failed > 0 => self.output.warn(&format!("availability: {proof}")),
-            // Otherwise the report says it.
-            Ok(proof) if !arrived => self.output.note(&format!("availability: {proof}")),
-            Ok(_) => {}
-            Err(reason) => self.output.warn(&format!(
-                "nothing proves that no request was lost, because the probe could not work: {reason}"
-            )),
-        }
-    }
-}
-
-/// Replicas of the revision that is wanted that answer.
-fn updated(service: &Service) -> usize {
-    let updated = |instance: &&Instance| instance.ready && instance.revision == service.revision;
-    service.instances.iter().filter(updated).count()
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if let Some(spinner) = &self.spinner {
-            spinner.finish_and_clear();
-        }
-    }
-}
-
 /// A service, as `deploy`, `scale`, `rollback` and `status` tell it.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
@@ -463,7 +444,11 @@ impl Report for ServiceReport {
         if let Some(proof) = &service.proof {
             facts.push(("availability", proof.to_string()));
         }
-        let text = table(&facts);
+        facts.extend(service.canary.as_ref().map(|tried| ("canary", canary::sentence(tried))));
+        let mut text = table(&facts);
+        if let Some(tests) = service.canary.as_ref().and_then(canary::tests) {
+            text = format!("{text}\n\n{tests}");
+        }
         match &service.trouble {
             None => text,
             Some(trouble) => {

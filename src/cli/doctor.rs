@@ -14,7 +14,7 @@ use super::output::{Report, columns};
 use super::place::Place;
 use super::{Context, package};
 use crate::bundle::{Store, require_pass};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Right};
 use crate::deploy::Target;
 use crate::deploy::kubernetes::{Extra, check_known, rights};
 use crate::deploy::local::Local;
@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::image;
 use crate::problem::Problem;
 use crate::project::{Builder, Project, TargetKind};
+use crate::tune;
 
 /// Check what the commands need: Docker, the cluster, rights, nginx, a port
 ///
@@ -191,7 +192,11 @@ fn registry(project: &Project) -> Result<String> {
 
 fn allowed(project: &Project, cluster: &Cluster) -> Result<String> {
     let config = &project.config.deploy;
-    let lacking = cluster.lacks(rights(config.keys.is_some(), &Extra::wanted(config)))?;
+    let sweeps = !project.config.tune.is_empty();
+    let of_sweeps = tune::kubernetes::rights().filter(|_| sweeps);
+    let mut needed: Vec<Right> = rights(config.keys.is_some(), &Extra::wanted(config)).collect();
+    needed.extend(of_sweeps.filter(|right| !needed.contains(right)).collect::<Vec<_>>());
+    let lacking = cluster.lacks(needed)?;
     if lacking.is_empty() {
         return Ok("all that the commands need".to_owned());
     }
@@ -201,7 +206,11 @@ fn allowed(project: &Project, cluster: &Cluster) -> Result<String> {
         lacking.join(", "),
         cluster.namespace()
     ))
-    .hint("docs/guide/deploying.md has a Role with all rights that are needed")
+    .hint(if sweeps {
+        "docs/guide/deploying.md has a Role with all rights that are needed, and docs/guide/tuning.md one with those of `tune`"
+    } else {
+        "docs/guide/deploying.md has a Role with all rights that are needed"
+    })
     .into())
 }
 

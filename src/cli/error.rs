@@ -28,10 +28,14 @@ pub const EXIT_CODES: [(u8, &str); 8] = [
     (2, "usage: an argument or a variable that is not understood"),
     (
         3,
-        "the gate failed: `evaluate` measured less than `evaluate.gate` asks for, or another command was to go on with a \
-        bundle whose gate has not passed",
+        "the gate failed: `evaluate`, or `tune` of its best trial, measured less than `evaluate.gate` asks for, or another \
+        command was to go on with a bundle whose gate has not passed, or a canary had too few requests to say whether it is \
+        good enough",
     ),
-    (4, "the deploy failed and was rolled back: the former version serves"),
+    (
+        4,
+        "the deploy failed and was rolled back, or a canary failed and was taken away: the former version serves",
+    ),
     (
         5,
         "the deploy failed and was not rolled back: there is no former version, it does not come back either, or \

@@ -16,6 +16,7 @@ use super::error::Failure;
 use super::output::{ProgressMode, Report, table, yaml};
 use super::place::Place;
 use crate::cluster::Cluster;
+use crate::gateway::divided::Divided;
 use crate::gateway::kubernetes::{self, Manifests};
 use crate::gateway::nginx::{Change, Nginx};
 use crate::gateway::{Gateway, Upstream};
@@ -123,7 +124,7 @@ pub fn render(args: &Gate, context: &Context) -> Result<RenderReport> {
     let (gateway, objects) = if args.place.kind(&project)? == TargetKind::Kubernetes {
         let gateway = in_cluster(args, &project, project.config.deploy.port)?;
         let namespace = args.place.access(&project).namespace;
-        let manifests = Manifests::render(&gateway, &project.config.gateway, namespace.as_deref(), None)?;
+        let manifests = Manifests::render(&gateway, &project.config.gateway, namespace.as_deref(), None, None)?;
         (gateway, Some(manifests.objects()?))
     } else {
         (gateway(args, &project)?, None)
@@ -174,9 +175,13 @@ fn up_in_cluster(args: &Gate, project: &Project, context: &Context) -> Result<Up
     let name = &project.config.name;
     let cluster = Cluster::connect(&args.place.access(project))?;
     let backend = kubernetes::backend(&cluster, &format!("{name}-service"))?;
-    let gateway = in_cluster(args, project, backend.port)?;
+    // A canary that has a share of the requests keeps it.
+    let divided = Divided::find(&cluster, name)?;
+    let split = divided.as_ref().map(|divided| divided.split(name)).transpose()?;
+    let gateway = in_cluster(args, project, backend.port)?.divided(split);
     let config = &project.config.gateway;
-    let manifests = Manifests::render(&gateway, config, Some(cluster.namespace()), Some(&backend))?;
+    let namespace = Some(cluster.namespace());
+    let manifests = Manifests::render(&gateway, config, namespace, Some(&backend), divided.as_ref())?;
     let interrupt = context.interrupt()?;
     let spinner =
         (context.output.progress_mode() == ProgressMode::Tty).then(|| context.output.spinner("starting the gateway"));

@@ -8,6 +8,7 @@ pub mod error;
 pub mod output;
 
 mod args;
+mod canary;
 mod ci;
 mod completions;
 mod context;
@@ -42,6 +43,9 @@ mod status;
 mod supervise;
 mod trace;
 mod train;
+mod trial;
+mod tune;
+mod watch;
 
 pub use args::{Cli, Command};
 pub use context::Context;
@@ -126,6 +130,12 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
                 None => Ok(()),
             }
         }
+        Command::Tune(args) if args.cancel => output.result(&tune::cancel(args, context)?),
+        Command::Tune(args) => {
+            let report = tune::run(args, context)?;
+            output.result(&report)?;
+            report.failure().map_or(Ok(()), Err)
+        }
         Command::Predict(args) => output.result(&predict::run(args, context)?),
         Command::Doctor(args) => {
             let report = doctor::run(args, context)?;
@@ -139,6 +149,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
             keys::Command::Remove(args) => output.result(&keys::remove(args)?),
         },
         Command::Package(args) => output.result(&package::run(args, context)?),
+        Command::Deploy(args) if args.canary.are_given() => {
+            let report = canary::run(args, context)?;
+            output.result(&report)?;
+            canary::failure(&report).map_or(Ok(()), Err)
+        }
         Command::Deploy(args) => match args.dry_run {
             None => output.result(&deploy::run(args, context)?),
             Some(asked) => output.result(&deploy::dry_run(args, asked, context)?),
@@ -171,6 +186,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<ExitCode> {
         Command::Completions(args) => output.result(&completions::run(args)?),
         Command::Generate(args) => output.result(&generate::run(args)?),
         Command::Supervise(args) => supervise::run(args),
+        Command::Trial(args) => trial::run(args, context),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -7,11 +7,15 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
 use super::args::Global;
+
+/// A spinner, and how often it turns.
+const SPINNER: &str = "{spinner} {msg} {elapsed}";
+const TICK: Duration = Duration::from_millis(100);
 
 /// How a result is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -213,24 +217,49 @@ impl Output {
 
     /// A bar that counts to `length`, drawn on a terminal only.
     pub fn bar(&self, length: u64, template: &str) -> ProgressBar {
-        let target = if self.progress == ProgressMode::Tty {
-            ProgressDrawTarget::stderr_with_hz(10)
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(length), target);
+        let bar = ProgressBar::with_draw_target(Some(length), self.target());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸ "));
         }
         bar
     }
 
+    /// Several of them below each other, drawn on a terminal only.
+    pub fn bars(&self) -> MultiProgress {
+        MultiProgress::with_draw_target(self.target())
+    }
+
+    /// A spinner beside `text` that is one of several.
+    pub fn spinner_among(all: &MultiProgress, text: &str) -> ProgressBar {
+        // Nothing is drawn before it has its place.
+        let bar = all.add(ProgressBar::no_length());
+        if let Ok(style) = ProgressStyle::with_template(SPINNER) {
+            bar.set_style(style);
+        }
+        bar.set_message(text.to_owned());
+        bar.enable_steady_tick(TICK);
+        bar
+    }
+
+    /// How a line below a bar looks: as wide as the terminal, and no wider.
+    pub fn line_style() -> ProgressStyle {
+        ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+    }
+
+    fn target(&self) -> ProgressDrawTarget {
+        if self.progress == ProgressMode::Tty {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        }
+    }
+
     /// A spinner beside `text`, drawn on a terminal only; elsewhere the text is a line.
     pub fn spinner(&self, text: &str) -> ProgressBar {
-        let bar = self.bar(0, "{spinner} {msg} {elapsed}");
+        let bar = self.bar(0, SPINNER);
         bar.set_message(text.to_owned());
         if self.progress == ProgressMode::Tty {
-            bar.enable_steady_tick(Duration::from_millis(100));
+            bar.enable_steady_tick(TICK);
         } else {
             self.note(text);
         }

@@ -12,10 +12,12 @@ use super::Context;
 use super::error::Failure;
 use super::lines::Lines;
 use super::output::Report;
-use crate::bundle::{self, Bundle, Evaluation, Store, Verdict};
+use crate::bundle::{self, Bundle, Evaluation, Footprint, Store, Usage, Verdict};
 use crate::engine::Engine;
+use crate::files;
 use crate::image::{self, Recipe, Reference, Runtime, Written};
 use crate::project::{Architecture, Builder, PackageConfig, PackageOutput, Project};
+use crate::serve::Settings;
 
 /// Arguments of `emberline package`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -111,6 +113,8 @@ pub struct PackageReport {
     pub pushed: bool,
     /// The lowest first.
     pub layers: Vec<LayerReport>,
+    /// What a server of the image takes, as it was measured on this machine; null when it could not be.
+    pub footprint: Option<Usage>,
 }
 
 /// A layer of the image.
@@ -204,17 +208,20 @@ pub fn run(args: &Args, context: &Context) -> Result<PackageReport> {
         reference.require_registry()?;
     }
     let engine = engine(builder, context)?;
+    let runtime = find_runtime(args, package.architecture, context)?;
+    let footprint = footprint(&bundle, &runtime, context);
     let recipe = Recipe {
         reference,
         bundle: &bundle,
         evaluation: evaluation.as_ref(),
-        runtime: &find_runtime(args, package.architecture, context)?,
+        runtime: &runtime,
         created,
     };
     let mut report = match &engine {
         Some(engine) => build(&recipe, engine, args.push, context)?,
         None => write(&recipe, args, &project, context)?,
     };
+    report.footprint = footprint;
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -280,6 +287,7 @@ fn build(recipe: &Recipe, engine: &Engine, push: bool, context: &Context) -> Res
                 size_bytes: layer.size_bytes,
             })
             .collect(),
+        footprint: None,
     })
 }
 
@@ -326,7 +334,45 @@ fn write(recipe: &Recipe, args: &Args, project: &Project, context: &Context) -> 
         architecture: image.architecture(),
         pushed: args.push,
         layers: layers.collect(),
+        footprint: None,
     })
+}
+
+/// What a server of the bundle takes: measured once for each runtime, and kept beside the bundle for `deploy`. An image is
+/// made without it as well.
+fn footprint(bundle: &Bundle, runtime: &Runtime, context: &Context) -> Option<Usage> {
+    let measured = || -> Result<Usage> {
+        let digest = files::sha256(runtime.bytes());
+        let known = Footprint::read(bundle.path(), bundle.digest());
+        if let Ok(Some(known)) = known
+            && known.runtime == digest
+        {
+            return Ok(known.usage);
+        }
+        // One of another runtime says nothing about this one.
+        Footprint::remove(bundle)?;
+        let usage = runtime.measure(bundle, Settings::default().max_body)?;
+        Footprint::new(bundle, digest, usage).write(bundle)?;
+        Ok(usage)
+    };
+    match measured() {
+        Ok(usage) => {
+            context.output.note(&format!(
+                "a server of it takes {:.1} MB of memory, {:.1} MB with the largest request, and {:.0} \u{b5}s of a processor \
+                 for a prediction",
+                usage.memory_bytes as f64 / 1e6,
+                usage.memory_largest_request_bytes as f64 / 1e6,
+                usage.cpu_seconds_per_prediction * 1e6
+            ));
+            Some(usage)
+        }
+        Err(error) => {
+            context.output.warn(&format!(
+                "what a server of it takes is not known, and `deploy` will go by fixed numbers: {error:#}"
+            ));
+            None
+        }
+    }
 }
 
 /// Finds the runtime, or builds it and shows how that goes.

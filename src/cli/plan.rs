@@ -14,9 +14,10 @@ use super::output::{Report, table};
 use super::plot;
 use super::scale::{headroom, rate};
 use crate::bundle::capacity::{Capacity, Measurement, Place, Slo, Subject};
-use crate::bundle::{Bundle, Store};
+use crate::bundle::{Bundle, Footprint, Store};
 use crate::capacity::local::Bench;
-use crate::capacity::{GatewayNeeds, HEADROOM, Needs, carried, needs};
+use crate::capacity::{GatewayNeeds, HEADROOM, Needs, Terms, carried, needs};
+use crate::deploy::Resources;
 use crate::deploy::kubernetes::MOST_REPLICAS;
 use crate::gateway::WORKERS;
 use crate::problem::Problem;
@@ -104,20 +105,27 @@ pub fn run(args: &Args, context: &Context) -> Result<PlanReport> {
     let gateway = of(Subject::Gateway);
     let slo = args.slo.unwrap_or(replica.slo);
     let config = &project.config;
+    let footprint = Footprint::read(bundle.path(), bundle.digest())?;
+    let promised = Resources::of(&config.deploy, footprint.as_ref().map(|found| &found.usage));
+    let terms = Terms {
+        cpu: promised.cpu,
+        memory: promised.memory_request,
+        gateways: config.gateway.replicas,
+    };
     let needs = needs(
         replica,
         gateway,
         &slo,
         args.rps,
         args.headroom.unwrap_or(HEADROOM),
-        config,
+        &terms,
     );
     Ok(PlanReport {
         version: bundle.version().to_owned(),
         needs: needs.ok_or_else(|| missed(replica, &slo, &config.name, ""))?,
         replica: replica.clone(),
         gateway: gateway.cloned(),
-        promised: [config.deploy.cpu.to_string(), config.deploy.memory.to_string()],
+        promised: [promised.cpu.to_string(), promised.memory_request.to_string()],
         width: args.measure.then(|| context.output.width()),
     })
 }

@@ -19,7 +19,7 @@ use super::package::PackageReport;
 use super::place::Place;
 use super::predict::{Prediction, prediction};
 use super::train::{DeviceArg, ModelArg, TrainReport};
-use super::{Context, deploy, evaluate, package, train};
+use super::{Context, canary, deploy, evaluate, package, train};
 use crate::bundle::Store;
 use crate::cluster::Cluster;
 use crate::engine::Engine;
@@ -176,6 +176,7 @@ pub fn run(args: &Args, context: &Context) -> Result<ShipReport> {
             no_probe: args.no_probe,
             rollback_on_failure: args.rollback_on_failure,
             dry_run: None,
+            canary: canary::Flags::default(),
         },
         context,
     )?;
@@ -235,7 +236,7 @@ fn packaging(args: &Args, context: &Context) -> Result<package::Args> {
 }
 
 /// The key that the service is asked with. Its only way in is the environment: arguments are read by everybody.
-fn key() -> Option<String> {
+pub(super) fn key() -> Option<String> {
     std::env::var("EMBERLINE_KEY").ok().filter(|key| !key.is_empty())
 }
 

@@ -123,10 +123,16 @@ impl Tracer<'_> {
             )
         })?;
         let from = format!("the server in pod `{name}`");
-        let answer = cluster.ask_pod(&pod, "/", key().as_deref());
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+        let port = ports.next().and_then(|port| u16::try_from(port.container_port).ok());
+        let answer = cluster.ask_pod(name, port.unwrap_or(80), "/", key().as_deref());
         match answer {
-            Ok(answer) if trace::server(&mut self.trace, &answer, &from) => {}
-            Ok(_) => self.trace.silent(from, "it is no server of emberline"),
+            Ok(Some(answer)) if trace::server(&mut self.trace, &answer, &from) => {}
+            Ok(Some(_)) => self.trace.silent(from, "it is no server of emberline"),
+            Ok(None) => self
+                .trace
+                .silent(from, "it wants a key, and EMBERLINE_KEY holds none that it lets in"),
             Err(error) => self.trace.silent(from, format!("{error:#}")),
         }
         trace::pod(&mut self.trace, &pod);

@@ -18,7 +18,7 @@ use super::output::{Output, Report, percent, table};
 use crate::bundle::Store;
 use crate::data;
 use crate::files;
-use crate::project::{ModelKind, NetworkConfig, Project};
+use crate::project::{ModelKind, Project};
 use crate::train::{self, EpochReport, Event, TrainDevice};
 
 /// Train the project's network and write a bundle
@@ -202,14 +202,8 @@ pub fn run(args: &Args, context: &Context) -> Result<TrainReport> {
 
 fn override_config(project: &mut Project, args: &Args) {
     let config = &mut project.config;
-    if let Some(kind) = args.model.map(ModelKind::from)
-        && kind != config.model.kind
-    {
-        config.model = NetworkConfig {
-            kind,
-            dropout: config.model.dropout,
-            ..NetworkConfig::default()
-        };
+    if let Some(kind) = args.model.map(ModelKind::from) {
+        config.set_kind(kind);
     }
     if let Some(epochs) = args.epochs {
         config.train.epochs = epochs;
@@ -221,7 +215,7 @@ fn override_config(project: &mut Project, args: &Args) {
 
 /// `git rev-parse HEAD` of the project, with `-dirty` when its files differ (the state folder aside, which is being
 /// written); none outside a repository.
-fn source_revision(folder: &Path) -> Option<String> {
+pub(super) fn source_revision(folder: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
             .arg("-C")

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
+use kube::core::Status;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -63,6 +64,22 @@ impl Cluster {
         put.as_ref().map(typed).transpose()
     }
 
+    /// Asks whether an object could be made: the cluster checks it against its rules and quotas, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn try_out<K: Object>(&self, object: &K) -> Result<()> {
+        let doing = doing::<K>("make", &object.name_any());
+        let value: DynamicObject = serde_json::from_value(serde_json::to_value(object)?)?;
+        let parameters = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        self.ask(&doing, self.untyped::<K>().create(&parameters, &value))?;
+        Ok(())
+    }
+
     /// The object, if it is there.
     ///
     /// # Errors
@@ -109,28 +126,6 @@ impl Cluster {
         Err(not_ours(&K::kind(&()), &found.name_any(), self.namespace()).into())
     }
 
-    /// What the server in a pod answers to GET, by way of the cluster's interface, with a key if one is needed.
-    ///
-    /// # Errors
-    ///
-    /// When it does not answer, the answer is no success, or the account may not ask pods.
-    pub fn ask_pod(&self, pod: &Pod, path: &str, key: Option<&str>) -> Result<String> {
-        let (namespace, name) = (self.namespace(), pod.name_any());
-        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
-        let port = ports.next().map_or(80, |port| port.container_port);
-        let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{path}");
-        let mut request = http::Request::get(uri).header("accept", "application/json");
-        if let Some(key) = key {
-            request = request.header("x-api-key", key);
-        }
-        let request = request.body(Vec::new())?;
-        let client = self.client().clone();
-        self.ask(&format!("ask pod `{name}`"), async move {
-            client.request_text(request).await
-        })
-    }
-
     /// Posts JSON to a Service of the namespace by way of the cluster's interface, with a key if one is needed, and gives
     /// the answer's body.
     ///
@@ -149,6 +144,46 @@ impl Cluster {
         let request = request.body(body.as_bytes().to_vec())?;
         let client = self.client().clone();
         self.ask(&doing, async move { client.request_text(request).await })
+    }
+}
+
+impl Cluster {
+    /// Asks a pod of the namespace by way of the cluster's interface, with a key if one is needed, and gives the answer's
+    /// body; none when the pod wants a key, and this is not one that it lets in.
+    ///
+    /// # Errors
+    ///
+    /// When the pod does not answer, or the answer is no success.
+    pub fn ask_pod(&self, pod: &str, port: u16, path: &str, key: Option<&str>) -> Result<Option<String>> {
+        let namespace = self.namespace();
+        let mut request = http::Request::get(format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"));
+        if let Some(key) = key {
+            // The cluster takes what stands in `authorization` for itself.
+            request = request.header("x-api-key", key);
+        }
+        let request = request.body(Body::from(Vec::new()))?;
+        let client = self.client().clone();
+        self.ask(&format!("ask pod `{pod}`"), async move {
+            // Nobody reads the answer before us: what a pod says against a request looks like an empty refusal of the cluster.
+            let answer = client.send(request).await?;
+            let status = answer.status();
+            let body = answer.into_body().collect_bytes().await?;
+            let text = String::from_utf8_lossy(&body).into_owned();
+            if status.is_success() {
+                return Ok(Some(text));
+            }
+            let refused = serde_json::from_str::<Status>(&text)
+                .ok()
+                .filter(|refused| refused.code != 0);
+            match refused {
+                Some(refused) => Err(kube::Error::Api(refused.boxed())),
+                None if status == http::StatusCode::UNAUTHORIZED => Ok(None),
+                None => {
+                    let refused = Status::failure(text.trim(), "the pod says so").with_code(status.as_u16());
+                    Err(kube::Error::Api(refused.boxed()))
+                }
+            }
+        })
     }
 }
 

@@ -32,8 +32,8 @@ pub fn denial(message: &str, namespace: &str) -> Option<Denial> {
     if message.contains("exceeded quota") {
         return Some(Denial {
             hint: format!(
-                "ask for less by `deploy.memory`, `deploy.cpu` or `--replicas`, or have the quota raised; `kubectl describe \
-                 quota -n {namespace}` shows what is used"
+                "ask for less by `deploy.memory`, `deploy.cpu` or `--replicas` (`tune.memory` and `tune.cpu` for trials), or have the \
+                 quota raised; `kubectl describe quota -n {namespace}` shows what is used"
             ),
             outlook: Outlook::Room,
         });

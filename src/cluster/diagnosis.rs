@@ -90,16 +90,22 @@ impl Cluster {
         {
             return true;
         }
+        self.events_of(pod)
+            .iter()
+            .any(|reason| NODE_COMES.contains(&reason.as_str()))
+    }
+
+    /// The reasons of the events about a pod. Whoever may not see events sees none.
+    pub fn events_of(&self, pod: &Pod) -> Vec<String> {
         let query = ListParams::default().fields(&format!("involvedObject.uid={}", pod.uid().unwrap_or_default()));
-        // Whoever may not see events sees nobody make room.
-        let events = self
+        let found = self
             .find("list Events", self.untyped::<Event>().list(&query))
             .ok()
             .flatten();
-        events.into_iter().flat_map(|found| found.items).any(|event| {
-            let reason = event.data["reason"].as_str().unwrap_or_default();
-            NODE_COMES.contains(&reason)
-        })
+        let events = found.into_iter().flat_map(|found| found.items);
+        events
+            .filter_map(|event| Some(event.data["reason"].as_str()?.to_owned()))
+            .collect()
     }
 }
 

@@ -15,7 +15,7 @@ mod split;
 mod table;
 
 pub use fit::{complete_rows, fit, in_schema};
-pub use source::{load, load_slice, load_test};
+pub use source::{DataFile, files, load, load_slice, load_test};
 pub use split::stratified;
 
 use std::io;

@@ -1,7 +1,7 @@
 //! From `data` in `emberline.yaml` to what is trained and tested on. The formats know how to read; this decides what is
 //! read, with which seed, and what is held out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -113,6 +113,48 @@ pub fn load_slice(
     loader.without_dropped(&raw, dataset, true)
 }
 
+/// A file that the project's data is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// The key of `data` that names it, or the folder that it is in.
+    pub key: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// The files that [`load`] reads; none where the data is drawn. What is to be downloaded is downloaded.
+///
+/// # Errors
+///
+/// As [`load`], as far as it is about finding them.
+pub fn files(project: &Project, data_dir: Option<&Path>, events: &dyn Fn(Event)) -> Result<Vec<DataFile>> {
+    let loader = Loader::new(project, &project.config.data, data_dir, events);
+    let config = loader.config;
+    let named = match loader.source()? {
+        Source::SyntheticDigits => Vec::new(),
+        Source::Mnist => {
+            let mut files = Vec::new();
+            for part in [mnist::Part::Training, mnist::Part::Test] {
+                let (images, labels) = loader.mnist_files(part)?;
+                files.extend([images, labels].map(|path| DataFile { key: "dir", path }));
+            }
+            return Ok(files);
+        }
+        Source::Idx => vec![
+            ("images", &config.images),
+            ("labels", &config.labels),
+            ("test_images", &config.test_images),
+            ("test_labels", &config.test_labels),
+        ],
+        Source::Csv => vec![("file", &config.file), ("test_file", &config.test_file)],
+    };
+    let files = named.into_iter().filter_map(|(key, path)| {
+        let path = project.path(path.as_deref()?);
+        Some(DataFile { key, path })
+    });
+    Ok(files.collect())
+}
+
 /// Labelled samples as their source has them, before they are read against a schema.
 enum Raw {
     Images(Images),
@@ -222,10 +264,14 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn mnist(&self, part: mnist::Part) -> Result<Raw> {
+    fn mnist_files(&self, part: mnist::Part) -> Result<(PathBuf, PathBuf)> {
         let own = self.config.dir.as_deref().map(|folder| self.project.path(folder));
         let folder = self.data_dir.or(own.as_deref());
-        let (images, labels) = mnist::find(part, folder, self.events)?;
+        mnist::find(part, folder, self.events)
+    }
+
+    fn mnist(&self, part: mnist::Part) -> Result<Raw> {
+        let (images, labels) = self.mnist_files(part)?;
         Ok(Raw::Images(Images::read(&images, &labels)?))
     }
 

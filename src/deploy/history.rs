@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Autoscale, DeployError, Proof, Service};
+use super::{Autoscale, Canary, DeployError, Proof, Service};
 use crate::bundle::{Bundle, Verdict};
 pub use crate::clock::{seconds, seconds_since_1970, utc};
 use crate::problem::Problem;
@@ -42,6 +42,9 @@ pub struct Revision {
     /// How the number of its replicas was changed since, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scaled: Vec<Scaled>,
+    /// How it did as a canary, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 /// A change of the number of replicas.
@@ -126,6 +129,8 @@ pub enum Outcome {
     Failed,
     /// Another one came before it had arrived.
     Superseded,
+    /// It was tried as a canary, and taken away; what served before has served on.
+    Aborted,
 }
 
 impl Outcome {
@@ -137,6 +142,7 @@ impl Outcome {
             Self::RolledBack => "rolled back",
             Self::Failed => "failed",
             Self::Superseded => "superseded",
+            Self::Aborted => "aborted",
         }
     }
 }
@@ -170,6 +176,7 @@ impl Revision {
             kept: false,
             proof: None,
             scaled: Vec::new(),
+            canary: None,
         }
     }
 
@@ -319,6 +326,7 @@ mod tests {
             kept: false,
             proof: None,
             scaled: Vec::new(),
+            canary: None,
         }
     }
 

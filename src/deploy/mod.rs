@@ -4,6 +4,7 @@
 //! target's own: `local` runs replicas as processes of this machine, `docker` as containers behind an nginx, `kubernetes`
 //! as pods. No target opens a tensor, and none prints.
 
+pub mod canary;
 pub mod docker;
 pub mod history;
 pub mod kubernetes;
@@ -11,12 +12,15 @@ pub mod local;
 mod lock;
 mod proof;
 mod records;
+mod resources;
 mod service;
 mod trouble;
 
+pub use canary::{Canary, Trial};
 pub use proof::Proof;
+pub use resources::Resources;
 use service::address;
-pub use service::{Autoscale, Instance, Phase, Replicas, Service, Trouble};
+pub use service::{Autoscale, Instance, Phase, Replicas, Service, Stage, Trouble};
 
 use std::time::Duration;
 
@@ -35,6 +39,8 @@ pub struct Request {
     pub port: u16,
     /// Processes that answer, at least 1.
     pub replicas: usize,
+    /// What each of them asks for and may take.
+    pub resources: Resources,
     /// How long a replica may take until it is ready.
     pub timeout: Duration,
     /// What the key file holds whose keys clients need; nobody needs one without it.
@@ -124,6 +130,9 @@ pub trait Events {
     /// What requests through the service saw of the change, or why nobody knows. `arrived` says whether it came to what was
     /// asked for; the service that is then given holds the same.
     fn proved(&self, _proof: &Result<Proof, String>, _arrived: bool) {}
+
+    /// What is being done about a canary.
+    fn canary(&self, _step: &canary::Step) {}
 }
 
 /// Which lines of the logs.

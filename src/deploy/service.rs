@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Proof;
+use super::{Canary, Proof};
 use crate::project::TargetKind;
 
 /// A service as it is now.
@@ -44,6 +44,9 @@ pub struct Service {
     /// Why nobody knows, where it should be known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof_hint: Option<String>,
+    /// The version that is tried beside it, or was by the command that tells this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 /// Numbers of processes.
@@ -98,6 +101,42 @@ impl Phase {
     }
 }
 
+/// What a replica is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It waits: for room on a node, or to be started again.
+    Waiting,
+    /// Its node gets the image.
+    Pulling,
+    /// Its container or process is made.
+    #[default]
+    Starting,
+    /// It runs, and has to reproduce the golden answers of its bundle before it is ready.
+    GoldenCheck,
+    /// It answers.
+    Ready,
+    /// It was told to go, and answers what it has accepted.
+    Ending,
+    /// It does not get ready, or is no longer.
+    Failing,
+}
+
+impl Stage {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Pulling => "pulling the image",
+            Self::Starting => "starting",
+            Self::GoldenCheck => "golden check",
+            Self::Ready => "ready",
+            Self::Ending => "ending",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -114,6 +153,9 @@ pub struct Instance {
     pub revision: u64,
     /// Whether it answers.
     pub ready: bool,
+    /// What it is doing.
+    #[serde(default)]
+    pub stage: Stage,
     /// How often it was started again.
     pub restarts: u32,
     /// When it was started last, in seconds since 1970 (UTC).

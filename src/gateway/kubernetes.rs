@@ -10,6 +10,7 @@ use minijinja::context;
 use serde_json::Value;
 
 use super::Gateway;
+use super::divided::Divided;
 use crate::cluster::diagnosis::Cause;
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::{Cluster, Write};
@@ -20,13 +21,13 @@ use crate::templates;
 /// Where nginx listens in its pod.
 pub(super) const PORT: u16 = 8080;
 /// The label of everything that this tool has made.
-const MANAGED: (&str, &str) = ("app.kubernetes.io/managed-by", "emberline");
+pub(super) const MANAGED: (&str, &str) = ("app.kubernetes.io/managed-by", "emberline");
 
 /// The objects of a gateway.
 #[derive(Clone, Debug)]
 pub struct Manifests {
-    config: ConfigMap,
-    deployment: Deployment,
+    pub(super) config: ConfigMap,
+    pub(super) deployment: Deployment,
     service: Service,
 }
 
@@ -44,9 +45,18 @@ pub fn called(name: &str) -> String {
     format!("{name}-gateway")
 }
 
+/// Labels of its pods that never change.
+pub(super) fn selector(name: &str) -> BTreeMap<String, String> {
+    let labels = [
+        ("app.kubernetes.io/name", name),
+        ("app.kubernetes.io/component", "gateway"),
+    ];
+    labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into()
+}
+
 impl Manifests {
     /// The objects of `gateway` in `namespace`; in whichever they are applied to when there is none. `backend` is what the
-    /// cluster says of the Service behind it.
+    /// cluster says of the Service behind it, and `divided` of those that have a share of the requests beside it.
     ///
     /// # Errors
     ///
@@ -56,20 +66,21 @@ impl Manifests {
         config: &GatewayConfig,
         namespace: Option<&str>,
         backend: Option<&Backend>,
+        divided: Option<&Divided>,
     ) -> Result<Self> {
         let rendered = gateway.render()?;
         let name = gateway.name().to_owned();
-        let selector = BTreeMap::from([
-            ("app.kubernetes.io/name", name.clone()),
-            ("app.kubernetes.io/component", "gateway".to_owned()),
-        ]);
+        let selector = selector(&name);
         let mut labels = selector.clone();
-        labels.insert("app.kubernetes.io/instance", name.clone());
-        labels.insert("app.kubernetes.io/part-of", name.clone());
-        labels.insert(MANAGED.0, MANAGED.1.to_owned());
+        labels.insert("app.kubernetes.io/instance".to_owned(), name.clone());
+        labels.insert("app.kubernetes.io/part-of".to_owned(), name.clone());
+        labels.insert(MANAGED.0.to_owned(), MANAGED.1.to_owned());
         let mut annotations = BTreeMap::from([("emberline/config", rendered.digest)]);
         if let Some(backend) = backend {
             annotations.insert("emberline/backend", backend.address.clone());
+        }
+        if let Some(divided) = divided {
+            annotations.insert("emberline/split", divided.addresses());
         }
         let values = context! {
             name,
@@ -181,7 +192,7 @@ pub fn backend(cluster: &Cluster, service: &str) -> Result<Backend> {
     })
 }
 
-fn not_ready(cause: &Cause, cluster: &Cluster) -> anyhow::Error {
+pub(super) fn not_ready(cause: &Cause, cluster: &Cluster) -> anyhow::Error {
     let mut text = format!("the gateway does not get ready: {}", cause.reason);
     for line in cause.log(cluster) {
         text.push_str("\n    ");
@@ -207,7 +218,7 @@ mod tests {
     fn the_objects_hold_the_configuration_and_change_with_it() {
         let render = |port, backend: Option<&Backend>| {
             let gateway = Gateway::of_service("digits", "digits-service", port, 1024).expect("a gateway");
-            let manifests = Manifests::render(&gateway, &GatewayConfig::default(), Some("models"), backend);
+            let manifests = Manifests::render(&gateway, &GatewayConfig::default(), Some("models"), backend, None);
             manifests.expect("rendered").objects().expect("JSON")
         };
         let objects = render(5000, None);

@@ -7,6 +7,7 @@
 //! balance an enum, the address that it listens on a parsed one, and an [`Upstream`] holds letters, digits, dots, dashes,
 //! underscores, colons and brackets. Paths in the file are relative to the folder that nginx is started in.
 
+pub mod divided;
 pub mod kubernetes;
 pub mod nginx;
 mod process;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use serde::Serialize;
 
+use self::divided::Split;
 use crate::files;
 use crate::problem::Problem;
 use crate::project::{Balance, check_name};
@@ -58,6 +60,7 @@ pub struct Gateway {
     balance: Balance,
     home: Home,
     max_body: usize,
+    split: Option<Split>,
 }
 
 /// nginx's file for a gateway.
@@ -108,6 +111,7 @@ impl Gateway {
             balance,
             home: Home::Machine(upstreams),
             max_body,
+            split: None,
         })
     }
 
@@ -125,6 +129,7 @@ impl Gateway {
             balance: Balance::RoundRobin,
             home: Home::Pod(format!("{service}:{port}").parse()?),
             max_body,
+            split: None,
         })
     }
 
@@ -136,6 +141,12 @@ impl Gateway {
             home: Home::Model(first),
             ..self
         }
+    }
+
+    /// The same in a pod, with some of the requests led elsewhere.
+    #[must_use]
+    pub fn divided(self, split: Option<Split>) -> Self {
+        Self { split, ..self }
     }
 
     /// The same at another route.
@@ -227,6 +238,7 @@ impl Gateway {
             balance => self.balance.name(),
             upstreams,
             service,
+            split => self.split.as_ref().map(Split::values),
             error_log,
             access_log,
             workers => WORKERS,

@@ -42,12 +42,29 @@ impl Image {
         labels: &BTreeMap<String, String>,
         created: u32,
     ) -> Result<Self> {
+        let runs = Configuration { labels }.oci();
+        Self::assemble_to_run(reference, architecture, layers, labels, created, &runs)
+    }
+
+    /// The same of an image that runs as `runs` says: `config` of an OCI image's configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::assemble`].
+    pub(super) fn assemble_to_run(
+        reference: Reference,
+        architecture: Architecture,
+        layers: Vec<Layer>,
+        labels: &BTreeMap<String, String>,
+        created: u32,
+        runs: &Value,
+    ) -> Result<Self> {
         let time = utc(u64::from(created));
         let mut config = json!({
             "architecture": architecture.name(),
             "os": "linux",
             "created": time,
-            "config": Configuration { labels }.oci(),
+            "config": runs,
             "rootfs": {
                 "type": "layers",
                 "diff_ids": layers.iter().map(Layer::diff_id).collect::<Vec<_>>(),

@@ -13,7 +13,7 @@ use crate::templates;
 /// The port that the service listens on in its container.
 const PORT: u16 = 5000;
 /// User and group of the service: nobody that a host knows, and a number, because an empty image has no user names.
-const USER: &str = "65532:65532";
+pub(super) const USER: &str = "65532:65532";
 const WORKING_DIRECTORY: &str = "/";
 const STOP_SIGNAL: &str = "SIGTERM";
 

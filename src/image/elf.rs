@@ -1,4 +1,4 @@
-//! The little of an ELF file that decides whether it can run in an empty image, and on which processor.
+//! The little of an ELF file that decides whether it can run in an empty image, on which processor, and what links it.
 
 use crate::project::Architecture;
 
@@ -31,6 +31,18 @@ pub enum NotForScratch {
 ///
 /// [`NotForScratch`] when it could not run in an empty image.
 pub fn inspect(file: &[u8]) -> Result<Architecture, NotForScratch> {
+    match read(file)? {
+        (architecture, None) => Ok(architecture),
+        (_, Some(_)) => Err(NotForScratch::Dynamic),
+    }
+}
+
+/// The processor of an executable, and the loader that links it when it is started, unless it is linked already.
+///
+/// # Errors
+///
+/// [`NotForScratch`] when it is no executable that runs in an image.
+pub fn read(file: &[u8]) -> Result<(Architecture, Option<String>), NotForScratch> {
     let broken = NotForScratch::NotAnExecutable;
     // Magic number, 64-bit, little-endian.
     if !file.starts_with(b"\x7fELF\x02\x01") {
@@ -52,11 +64,20 @@ pub fn inspect(file: &[u8]) -> Result<Architecture, NotForScratch> {
         let header = table.checked_add(index * usize::from(size)).ok_or(broken.clone())?;
         match u32_at(file, header) {
             None => return Err(broken),
-            Some(INTERPRETER) => return Err(NotForScratch::Dynamic),
+            Some(INTERPRETER) => return Ok((architecture, Some(text_of(file, header).unwrap_or_default()))),
             Some(_) => {}
         }
     }
-    Ok(architecture)
+    Ok((architecture, None))
+}
+
+/// The text that a program header leads to, without the zero at its end.
+fn text_of(file: &[u8], header: usize) -> Option<String> {
+    let start = offset_at(file, header.checked_add(8)?)?;
+    let length = offset_at(file, header.checked_add(32)?)?;
+    let bytes = file.get(start..start.checked_add(length)?)?;
+    let text = bytes.split(|byte| *byte == 0).next()?;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 fn u16_at(file: &[u8], at: usize) -> Option<u16> {
@@ -104,6 +125,17 @@ mod tests {
             inspect(&elf(POSITION_INDEPENDENT, X86_64, INTERPRETER)),
             Err(NotForScratch::Dynamic)
         );
+    }
+
+    #[test]
+    fn the_loader_is_named() {
+        let mut file = elf(POSITION_INDEPENDENT, X86_64, INTERPRETER);
+        let (start, name) = (file.len() as u64, b"/lib/ld.so\0");
+        file[72..80].copy_from_slice(&start.to_le_bytes());
+        file[96..104].copy_from_slice(&(name.len() as u64).to_le_bytes());
+        file.extend(name);
+        assert_eq!(read(&file), Ok((Architecture::Amd64, Some("/lib/ld.so".to_owned()))));
+        assert_eq!(read(&elf(EXECUTABLE, X86_64, 1)), Ok((Architecture::Amd64, None)));
     }
 
     #[test]

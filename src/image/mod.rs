@@ -13,10 +13,12 @@ mod docker;
 mod elf;
 mod inspect;
 mod layer;
+mod measure;
 mod reference;
 mod registry;
 mod runtime;
 mod store;
+mod worker;
 
 pub use assemble::Image;
 pub use docker::{Built, BuiltLayer, push};
@@ -26,6 +28,7 @@ pub use reference::Reference;
 pub use registry::may_push;
 pub use runtime::{Runtime, runtime_source};
 pub use store::Written;
+pub use worker::{DATA_FOLDER, push_worker};
 
 use std::collections::BTreeMap;
 

@@ -144,6 +144,22 @@ pub fn may_push(reference: &Reference) -> Result<()> {
     Way::to(reference)?.go(async |way| way.open().await.map(drop))
 }
 
+/// The digest of the image that a reference names, if its registry has it.
+///
+/// # Errors
+///
+/// As [`Image::push`]. Whatever else the registry says of the image is that it has none.
+pub(super) fn find(reference: &Reference) -> Result<Option<String>> {
+    let mut found = None;
+    let way = Way::to(reference)?;
+    way.go(async |way| {
+        let (client, name) = way.open().await?;
+        found = client.fetch_manifest_digest(&name, &way.authentication).await.ok();
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 impl Image {
     /// Pushes the image to the registry that its reference names, with the credentials of this user. What the registry has
     /// already is not sent again. `progress` is told of each layer.

@@ -27,6 +27,7 @@ const LAST_LINES: usize = 20;
 /// A static executable of `emberline-server`.
 #[derive(Clone, Debug)]
 pub struct Runtime {
+    path: PathBuf,
     bytes: Vec<u8>,
     architecture: Architecture,
 }
@@ -55,6 +56,11 @@ impl Runtime {
         }
     }
 
+    /// Where it was found.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The executable.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -71,7 +77,11 @@ impl Runtime {
             problem.hint("`--runtime` takes the path of a static `emberline-server`")
         })?;
         match elf::inspect(&bytes) {
-            Ok(architecture) => Ok(Self { bytes, architecture }),
+            Ok(architecture) => Ok(Self {
+                path: path.to_owned(),
+                bytes,
+                architecture,
+            }),
             Err(error) => {
                 let problem = Problem::new(format!("`{}` cannot be the runtime: {error}", path.display()));
                 Err(match error {

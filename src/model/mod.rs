@@ -68,7 +68,7 @@ impl Architecture {
     }
 
     /// Weights of the network.
-    fn weights(&self) -> usize {
+    pub fn weights(&self) -> usize {
         let dense = |sizes: &[usize]| {
             sizes.windows(2).fold(0_usize, |sum, pair| {
                 sum.saturating_add(pair[0].saturating_add(1).saturating_mul(pair[1]))

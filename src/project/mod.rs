@@ -7,11 +7,13 @@ mod load;
 mod quantity;
 mod resolve;
 mod routes;
+mod tune;
 
 pub use load::load;
 pub use quantity::{Cpu, Memory};
 pub use resolve::check_name;
 pub use routes::{HttpRouteConfig, IngressConfig, ServiceMonitorConfig};
+pub use tune::{Strategy, TuneConfig};
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -75,6 +77,9 @@ pub struct Config {
     /// How it is trained.
     #[serde(deserialize_with = "or_default")]
     pub train: TrainConfig,
+    /// The training configurations that a sweep tries.
+    #[serde(deserialize_with = "or_default")]
+    pub tune: TuneConfig,
     /// What it is measured on, and what it must reach.
     #[serde(deserialize_with = "or_default")]
     pub evaluate: EvaluateConfig,
@@ -342,10 +347,10 @@ pub struct DeployConfig {
     pub port: u16,
     /// Processes that answer.
     pub replicas: usize,
-    /// `docker`, `kubernetes`: most memory of a replica, such as `128Mi`.
-    pub memory: Memory,
-    /// `kubernetes`: share of a processor that each replica is promised, in thousandths.
-    pub cpu: Cpu,
+    /// `docker`, `kubernetes`: most memory of a replica, such as `128Mi`; by what `package` has measured without it.
+    pub memory: Option<Memory>,
+    /// `kubernetes`: share of a processor that each replica is promised, in thousandths; likewise.
+    pub cpu: Option<Cpu>,
     /// `kubernetes`: who may reach the pods, where the cluster enforces network policies.
     pub clients: Clients,
     /// `kubernetes`: file with the digests of the keys that clients need, as `emberline keys add` writes it; relative to
@@ -370,8 +375,8 @@ impl Default for DeployConfig {
             host: "127.0.0.1".into(),
             port: 5000,
             replicas: 1,
-            memory: Memory::default(),
-            cpu: Cpu::default(),
+            memory: None,
+            cpu: None,
             clients: Clients::default(),
             keys: None,
             ingress: None,

@@ -19,13 +19,23 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// An amount of memory: `128Mi`, `1Gi`, `500M`, or bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Memory(u64);
 
 impl Memory {
+    /// So many bytes, but no less than an engine takes.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self(bytes.max(LEAST_MEMORY))
+    }
+
     /// In bytes.
     pub fn bytes(self) -> u64 {
         self.0
+    }
+
+    /// `1Gi`.
+    pub(super) const fn gibibyte() -> Self {
+        Self(1 << 30)
     }
 }
 
@@ -72,6 +82,26 @@ impl Cpu {
     /// In processors.
     pub fn processors(self) -> f64 {
         f64::from(self.0) / 1000.0
+    }
+
+    /// So many thousandths of a processor, at least one.
+    pub fn of_thousandths(thousandths: u32) -> Self {
+        Self(thousandths.max(1))
+    }
+
+    /// In thousandths of a processor.
+    pub fn thousandths(self) -> u32 {
+        self.0
+    }
+
+    /// One processor.
+    pub(super) const fn whole() -> Self {
+        Self(1000)
+    }
+
+    /// Threads that keep it busy: a part of a processor is one.
+    pub fn threads(self) -> u32 {
+        self.0.div_ceil(1000)
     }
 }
 

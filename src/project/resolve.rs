@@ -30,6 +30,7 @@ impl Config {
                 train.validation_split
             ));
         }
+        self.tune.check()?;
         for (index, slice) in self.evaluate.slices.iter().enumerate() {
             if slice.name.is_empty() {
                 return Err(format!("`evaluate.slices[{index}].name` is missing"));

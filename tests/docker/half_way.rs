@@ -94,6 +94,7 @@ fn a_replica_that_was_killed_may_have_wanted_more_memory() {
         return;
     }
     let service = Service::new();
+    service.configure("  memory: 128Mi\n");
     let version = service.bundle();
     let silent = service.silent_image(&version);
     let client = piped(&service, &format!("deploy --allow-ungated --image {silent}"));

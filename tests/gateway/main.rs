@@ -10,3 +10,4 @@ mod load;
 mod render;
 mod routing;
 mod setup;
+mod split;

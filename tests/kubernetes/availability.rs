@@ -5,7 +5,7 @@
 //! what it had taken to nobody: there the claim is that its neighbours lose nothing.
 #![allow(clippy::print_stderr)] // what was counted is told
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::Signal;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::requests::{Requests, evict, settled};
 use crate::running::{runs, signal, wait};
-use crate::service::Service;
+use crate::service::{MARK, Service};
 use crate::setup::{cluster, succeeded};
 use crate::tool::skipped;
 
@@ -240,6 +240,75 @@ fn pods_that_are_deleted_or_evicted_lose_no_request() {
     assert_none_failed("each pod is evicted", &requests.end());
 }
 
+/// A node that takes no pods while it is drained; it takes them again when the test ends, however it ends.
+struct Cordoned<'a> {
+    service: &'a Service,
+    node: String,
+}
+
+impl Cordoned<'_> {
+    fn is_closed(&self) -> bool {
+        self.service.cluster.json(&["get", "node", &self.node])["spec"]["unschedulable"] == true
+    }
+
+    fn open(&self) {
+        self.service.cluster.kubectl(&["uncordon", &self.node]);
+    }
+}
+
+impl Drop for Cordoned<'_> {
+    fn drop(&mut self) {
+        self.open();
+    }
+}
+
+/// The only node cannot be closed for long: there is no other one for the pods that come instead, nor for those of the tests
+/// beside this one. It is opened as soon as the drain has closed it; the evictions are the drain's own, one at a time.
+#[test]
+fn a_drained_node_loses_no_request() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let version = service.bundle();
+    let bundle = service.path().join(".emberline/bundles").join(&version);
+    service.deploy(&version, &["--replicas", "3"]);
+    let before = service.pods();
+    let mark = service.namespace.name();
+    for pod in &before {
+        service.mark(pod, mark);
+    }
+    let pod = service.namespace.json(&["get", "pod", &before[0]]);
+    let cordoned = Cordoned {
+        service: &service,
+        node: pod["spec"]["nodeName"].as_str().expect("a node").to_owned(),
+    };
+    let address = format!("127.0.0.1:{}", service.node_port());
+    wait("the node port leads to the pods", || {
+        std::net::TcpStream::connect(&*address).is_ok()
+    });
+    let requests = Requests::to(&bundle, &address);
+    let mut drain = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(cluster.kubeconfig())
+        .args([
+            "drain",
+            &cordoned.node,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--timeout=150s",
+        ])
+        .arg(format!("--pod-selector={MARK}={mark}"))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("kubectl runs");
+    wait("the drain has closed the node", || cordoned.is_closed());
+    cordoned.open();
+    assert!(drain.wait().expect("its end").success());
+    wait("other pods", || settled(&service, 3));
+    assert_none_failed("a drain", &requests.end());
+    let after = service.pods();
+    assert!(before.iter().all(|pod| !after.contains(pod)), "{before:?} {after:?}");
+}
+
 #[test]
 fn a_killed_container_costs_its_neighbours_nothing() {
     let Some(cluster) = cluster() else { return };
@@ -260,15 +329,20 @@ fn a_killed_container_costs_its_neighbours_nothing() {
         skipped::for_want_of("the processes of the node", "sudo tests/cluster/up");
         return;
     };
-    let through = Requests::to(&bundle, &address);
-    let neighbours: Vec<Requests> = pods[1..]
+    let neighbours: Vec<String> = pods[1..]
         .iter()
-        .map(|pod| {
-            Requests::to(
-                &bundle,
-                &format!("{}:5000", pod["status"]["podIP"].as_str().expect("an address")),
-            )
-        })
+        .map(|pod| service.node_port_of(pod["metadata"]["name"].as_str().expect("a name")))
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
+    for address in &neighbours {
+        wait("the node port leads to the neighbour", || {
+            std::net::TcpStream::connect(&**address).is_ok()
+        });
+    }
+    let through = Requests::to(&bundle, &address);
+    let neighbours: Vec<Requests> = neighbours
+        .iter()
+        .map(|address| Requests::to(&bundle, address))
         .collect();
     signal(process, Signal::KILL);
     let name = pods[0]["metadata"]["name"].as_str().expect("a name");
@@ -295,7 +369,7 @@ fn a_killed_container_costs_its_neighbours_nothing() {
 }
 
 /// The process of a pod's server, where the node is this machine.
-fn process_of(pod: &Value) -> Option<u32> {
+pub fn process_of(pod: &Value) -> Option<u32> {
     let uid = pod["metadata"]["uid"].as_str().expect("a uid");
     let names = [uid.to_owned(), uid.replace('-', "_")];
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {

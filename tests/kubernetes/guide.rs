@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::gateway::{IMAGE, nginx_image};
-use crate::running::free_port;
+use crate::running::{free_port, wait};
 use crate::service::{Service, with_runtime};
 use crate::setup::{cluster, extra_kinds, registry, succeeded};
 use crate::tool::ran;
@@ -56,6 +56,7 @@ fn every_command_does_what_the_guide_says() {
         })
         .collect();
     for needed in [
+        "deploy --canary",
         "package --push",
         "deploy",
         "scale --replicas",
@@ -169,9 +170,20 @@ fn the_rights_that_the_guide_names_are_enough() {
     let rolled = deploy(&second);
     assert_eq!(
         (&rolled["version"], &rolled["proof"]["failed"]),
-        (&Value::from(second), &Value::from(0))
+        (&Value::from(second.as_str()), &Value::from(0))
     );
     assert_eq!(run(&["rollback"])["version"], *first);
+    if nginx_image(&cluster) {
+        let config = service.path().join("emberline.yaml");
+        let text = fs::read_to_string(&config).expect("a project");
+        fs::write(&config, format!("{text}gateway: {{image: '{IMAGE}', replicas: 1}}\n")).expect("written");
+        run(&["gateway", "up"]);
+        let mut canary = service.command(&["deploy", "--allow-ungated", "--bundle", &second, "--canary", "10%"]);
+        canary.args(["--canary-for", "1s"]).env("KUBECONFIG", &kubeconfig);
+        ran(&mut canary).code(3);
+        run(&["deploy", "--abort"]);
+        run(&["gateway", "down"]);
+    }
     run(&["scale", "--replicas", "2"]);
     run(&["scale", "--autoscale", "1..3", "--timeout", "120s"]);
     // Nobody has to be allowed to look at nodes for it.
@@ -193,5 +205,5 @@ fn the_rights_that_the_guide_names_are_enough() {
     assert_eq!(rights().0, "ok");
     deploy(&first);
     run(&["delete", "--yes"]);
-    assert_eq!(service.left(), Vec::<String>::new());
+    wait("all of it goes", || service.left().is_empty());
 }

@@ -10,9 +10,12 @@ mod running;
 mod tool;
 
 mod availability;
+mod canary;
 mod capacity;
 mod denials;
+mod divided;
 mod failures;
+mod footprint;
 mod gateway;
 mod guide;
 mod harness;
@@ -27,3 +30,4 @@ mod service;
 mod setup;
 mod ship;
 mod trace;
+mod tune;

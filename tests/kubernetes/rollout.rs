@@ -198,3 +198,40 @@ fn the_number_of_replicas_follows_the_load_when_it_is_told_to() {
             .success()
     );
 }
+
+#[test]
+fn each_replica_is_told_as_it_goes_and_once() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let (first, second) = (service.bundle(), service.bundle());
+    service.deploy(&first, &["--replicas", "2"]);
+    let before = service.pods();
+    let arguments = [
+        "deploy",
+        "--allow-ungated",
+        "--replicas",
+        "2",
+        "--bundle",
+        &second,
+        "--no-probe",
+    ];
+    let told = service.run(&arguments).success().stderr;
+    let lines: Vec<&str> = told.lines().collect();
+    let count = |line: &str| lines.iter().filter(|told| **told == line).count();
+    for pod in service.pods() {
+        assert_eq!(count(&format!("  {pod} (version {second}): ready")), 1, "{told}");
+    }
+    for pod in &before {
+        // What served when it began is no news, and the last of them may go when nobody looks any more.
+        assert_eq!(count(&format!("  {pod} (version {first}): ready")), 0, "{told}");
+        assert!(count(&format!("  {pod} (version {first}): ending")) <= 1, "{told}");
+    }
+    assert!(lines.len() < 25, "{told}");
+
+    let mut events = service.command(&["rollback", "--no-probe", "--progress", "json"]);
+    let events = crate::tool::ran(&mut events).success().stderr;
+    let last: Value = serde_json::from_str(events.lines().last().expect("an event")).expect("JSON");
+    let instances = last["instances"].as_array().expect("instances");
+    let ready = instances.iter().filter(|instance| instance["stage"] == "ready").count();
+    assert_eq!(ready, 2, "{last}");
+}

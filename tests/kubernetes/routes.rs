@@ -19,10 +19,10 @@ const MONITOR: &str = "service_monitor: {labels: {release: prometheus}, interval
 /// A project that asks for these.
 fn configure(service: &Service, extras: &[&str]) {
     let namespace = service.namespace.name();
-    let extras: String = extras.iter().map(|extra| format!(", {extra}")).collect();
+    let extras = [&["clients: cluster"], extras].concat().join(", ");
     service.configure(&format!(
         "name: digits\ndata: {{source: synthetic-digits}}\n\
-         deploy: {{target: kubernetes, namespace: {namespace}, clients: cluster{extras}}}\n"
+         deploy: {{target: kubernetes, namespace: {namespace}, {extras}}}\n"
     ));
 }
 

@@ -13,6 +13,9 @@ use crate::running::version_of;
 use crate::setup::{Cluster, Namespace, succeeded};
 use crate::tool::{Ran, emberline, ran};
 
+/// The label of pods that a test has marked.
+pub const MARK: &str = "emberline-test/mark";
+
 /// The project, which goes with its namespace.
 pub struct Service {
     pub folder: TempDir,
@@ -109,17 +112,36 @@ impl Service {
 
     /// A port of this machine that leads to the Service's pods, for load.
     pub fn node_port(&self) -> u16 {
+        let selector = json!({ "app.kubernetes.io/name": "digits", "app.kubernetes.io/component": "server" });
+        self.node_port_to("load", &selector)
+    }
+
+    /// A port of this machine that leads to one pod alone.
+    pub fn node_port_of(&self, pod: &str) -> u16 {
+        self.mark(pod, pod);
+        self.node_port_to(&format!("load-{pod}"), &json!({ MARK: pod }))
+    }
+
+    /// Marks a pod for what a test does to it. Those that come in its place are not marked.
+    pub fn mark(&self, pod: &str, mark: &str) {
+        succeeded(
+            self.namespace
+                .kubectl(&["label", "pod", pod, &format!("{MARK}={mark}")]),
+        );
+    }
+
+    fn node_port_to(&self, name: &str, selector: &Value) -> u16 {
         self.namespace.create(&json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": { "name": "load" },
+            "metadata": { "name": name },
             "spec": {
                 "type": "NodePort",
-                "selector": { "app.kubernetes.io/name": "digits", "app.kubernetes.io/component": "server" },
+                "selector": selector,
                 "ports": [{ "port": 80, "targetPort": "http" }],
             },
         }));
-        let service = self.namespace.json(&["get", "service", "load"]);
+        let service = self.namespace.json(&["get", "service", name]);
         service["spec"]["ports"][0]["nodePort"].as_u64().expect("a port") as u16
     }
 

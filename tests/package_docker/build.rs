@@ -6,6 +6,7 @@ use crate::fixture;
 use crate::fixture::http::{get, post};
 use crate::fixture::process::until;
 use crate::setup::{Container, Project, docker, engine, inspect};
+use crate::tool::{emberline, ran};
 
 #[test]
 fn the_image_answers_and_the_engine_sees_that_it_is_well() {
@@ -130,6 +131,52 @@ fn a_second_build_is_the_same_image_and_another_model_is_another() {
     assert_eq!(first["layers"][0], second["layers"][0]);
     assert_ne!(first["layers"][1], second["layers"][1]);
     assert_ne!(inspect(&former)["Id"], inspect(&project.reference())["Id"]);
+    project.finish();
+}
+
+#[test]
+fn what_is_in_an_image_can_be_traced_from_the_engine_alone() {
+    if !engine() {
+        return;
+    }
+    let project = Project::new("trace");
+    project.package_json(&[]);
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let mut trace = emberline(elsewhere.path(), &["trace", &project.reference(), "-o", "json"]);
+    if let Some(host) = std::env::var_os("DOCKER_HOST") {
+        trace.env("DOCKER_HOST", host);
+    }
+    let report = ran(&mut trace).success().json();
+    let manifest = project.bundle.manifest();
+    let facts = report["facts"].as_array().expect("facts");
+    for (name, value, from) in [
+        (
+            "bundle_digest",
+            project.bundle.digest(),
+            "the bundle in the image in the engine",
+        ),
+        (
+            "weights_digest",
+            &manifest.files["model.safetensors"],
+            "the weights in the image in the engine",
+        ),
+        (
+            "data_digest",
+            &manifest.data.digest,
+            "the bundle in the image in the engine",
+        ),
+        ("evaluation", "pass", "the bundle in the image in the engine"),
+        ("source_revision", "5ca1ab1e", "the bundle in the image in the engine"),
+    ] {
+        let fact = facts.iter().find(|fact| fact["name"] == name);
+        let fact = fact.unwrap_or_else(|| panic!("{name}: {report:#}"));
+        assert_eq!(
+            (&fact["value"], &fact["from"]),
+            (&json!(value), &json!(from)),
+            "{report:#}"
+        );
+    }
+    assert_eq!(report["contradictions"], json!([]), "{report:#}");
     project.finish();
 }
 

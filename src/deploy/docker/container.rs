@@ -4,7 +4,7 @@ use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateSt
 
 use super::plan::{Slot, State};
 use crate::deploy::history;
-use crate::deploy::{Instance, LogLine};
+use crate::deploy::{Instance, LogLine, Stage};
 
 /// The port that a server listens on in its container, and how Docker writes it.
 pub const PORT: &str = "5000/tcp";
@@ -74,6 +74,11 @@ impl Container {
             version: self.version.clone(),
             revision: self.revision,
             ready: self.state == State::Ready,
+            stage: match self.state {
+                State::Starting => Stage::GoldenCheck,
+                State::Ready => Stage::Ready,
+                State::Dead => Stage::Failing,
+            },
             restarts: self.restarts,
             since: self.since,
             requests: None,

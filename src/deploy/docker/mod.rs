@@ -23,16 +23,17 @@ use self::converge::Patience;
 use self::front::Front;
 use self::plan::State;
 use self::spec::{Release, Spec};
+use crate::bundle::Footprint;
 use crate::deploy::history::{self, Outcome, Revision, Scaled};
 use crate::deploy::records::Records;
 use crate::deploy::{
-    Autoscale, DeployError, Events, LogLine, LogQuery, Phase, Replicas, Request, Service, Target, Trouble, address,
-    post,
+    Autoscale, DeployError, Events, LogLine, LogQuery, Phase, Replicas, Request, Resources, Service, Target, Trouble,
+    address, post,
 };
 use crate::engine::Engine;
 use crate::files;
 use crate::problem::Problem;
-use crate::project::{Memory, Project, TargetKind};
+use crate::project::{DeployConfig, Project, TargetKind};
 
 /// Replicas that fit on a machine: more are a slip of the finger.
 const MOST_REPLICAS: usize = 100;
@@ -41,7 +42,7 @@ const MOST_REPLICAS: usize = 100;
 #[derive(Debug)]
 pub struct Docker {
     name: String,
-    memory: Memory,
+    config: DeployConfig,
     records: Records,
     containers: Containers,
     front: Front,
@@ -65,7 +66,7 @@ impl Docker {
         let name = project.config.name.clone();
         let records = Records::of_project(project, "docker");
         Ok(Self {
-            memory: project.config.deploy.memory,
+            config: project.config.deploy.clone(),
             front: Front::new(&name, &records, max_body),
             containers: Containers::new(engine, identity(project)),
             records,
@@ -106,6 +107,7 @@ impl Docker {
             trouble: None,
             proof: None,
             proof_hint: None,
+            canary: None,
         }
     }
 
@@ -187,7 +189,7 @@ impl Target for Docker {
             host: request.host.clone(),
             port: request.port,
             replicas: request.replicas,
-            memory: self.memory,
+            memory: request.resources.memory,
         };
         self.front.check(&release)?;
         if let Some(before) = Spec::read(&self.records)?
@@ -282,10 +284,13 @@ impl Target for Docker {
                 revision.revision, revision.source.version
             )
         })?;
+        let source = &revision.source;
+        // What that bundle takes, if it is still known.
+        let footprint = Footprint::read(&source.bundle, &source.digest)?;
         let release = Release {
             revision: 0,
-            source: revision.source.clone(),
-            memory: self.memory,
+            source: source.clone(),
+            memory: Resources::of(&self.config, footprint.as_ref().map(|found| &found.usage)).memory,
             ..serving
         };
         self.front.check(&release)?;

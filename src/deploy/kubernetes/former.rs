@@ -7,6 +7,8 @@ use kube::api::ObjectMeta;
 use super::history::{History, template};
 use crate::cluster::rollout::Rollout;
 use crate::deploy::history::Outcome;
+use crate::deploy::trouble::explained;
+use crate::deploy::{DeployError, Trouble};
 
 /// What there was before.
 pub enum Former {
@@ -64,6 +66,30 @@ pub fn former(history: &History, running: Option<&Rollout>, autoscaled: bool) ->
     };
     set_replicas(&mut deployment, (!autoscaled).then(|| running.desired()));
     Former::Other(Box::new(deployment))
+}
+
+/// Leaves a version that did not arrive as it is, and says how to go back.
+pub fn leave(revision: u64, former: &Former, trouble: Trouble, history: &mut History) -> Result<anyhow::Error> {
+    let back = match former {
+        Former::Nothing => "`emberline delete` takes it away".to_owned(),
+        Former::Same(replicas) => format!("`emberline scale --replicas {replicas}` goes back"),
+        Former::Other(_) => "`emberline rollback` goes back".to_owned(),
+    };
+    // More replicas of a revision that has arrived say nothing against it.
+    if !matches!(former, Former::Same(_)) {
+        history.keep(revision, trouble.reason.clone())?;
+    }
+    let hint = match &trouble.hint {
+        Some(hint) => format!("{hint}; {back}"),
+        None => format!("`emberline logs` shows more; {back}"),
+    };
+    let trouble = Trouble {
+        hint: Some(hint),
+        ..trouble
+    };
+    Ok(explained(Some(&trouble), |reason| {
+        DeployError::NotRolledBack(format!("{reason}; revision {revision} is left as it is"))
+    }))
 }
 
 /// A Deployment as it was found, without what the cluster keeps for itself.

@@ -14,7 +14,7 @@ use super::manifests::{MANAGED, Names};
 use super::routes::Extra;
 use crate::cluster::{Cluster, Write};
 use crate::deploy::history::{KEPT, Outcome, ReleaseSource, Revision, Scaled};
-use crate::deploy::{Proof, Service};
+use crate::deploy::{Canary, Proof, Service};
 use crate::problem::Problem;
 
 /// How the keys of the records begin; their numbers follow.
@@ -153,16 +153,41 @@ impl<'a> History<'a> {
                 record.revision.outcome = Outcome::Superseded;
             }
         }
-        let number = self.newest().map_or(0, |record| record.revision.revision) + 1;
-        self.records.push(Record {
+        let number = self.next();
+        self.add(Record {
             revision: Revision::now(number, source, rolled_back_to),
             deployment,
-        });
+        })?;
+        Ok(number)
+    }
+
+    /// Keeps a revision that was tried as a canary, and never served alone.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn abort(&mut self, source: ReleaseSource, deployment: Deployment, reason: &str, canary: Canary) -> Result<()> {
+        let revision = Revision {
+            deployed_at: canary.since,
+            deployed_by: canary.by.clone(),
+            outcome: Outcome::Aborted,
+            reason: Some(reason.to_owned()),
+            canary: Some(canary),
+            ..Revision::now(self.next(), source, None)
+        };
+        self.add(Record { revision, deployment })
+    }
+
+    fn next(&self) -> u64 {
+        self.newest().map_or(0, |record| record.revision.revision) + 1
+    }
+
+    fn add(&mut self, record: Record) -> Result<()> {
+        self.records.push(record);
         if self.records.len() > KEPT {
             self.records.drain(..self.records.len() - KEPT);
         }
-        self.write()?;
-        Ok(number)
+        self.write()
     }
 
     /// Notes what became of a revision.
@@ -252,6 +277,19 @@ impl<'a> History<'a> {
         let mut records = self.records.iter_mut();
         if let Some(record) = records.find(|record| record.revision.revision == revision) {
             record.revision.proof = Some(proof);
+        }
+        self.write()
+    }
+
+    /// Keeps how a revision did as a canary.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says against it.
+    pub fn tried(&mut self, revision: u64, canary: Canary) -> Result<()> {
+        let mut records = self.records.iter_mut();
+        if let Some(record) = records.find(|record| record.revision.revision == revision) {
+            record.revision.canary = Some(canary);
         }
         self.write()
     }

@@ -78,6 +78,11 @@ impl Names {
         format!("{}-history", self.name)
     }
 
+    /// The `ConfigMap` of a canary that runs.
+    pub fn canary(&self) -> String {
+        format!("{}-canary", self.name)
+    }
+
     /// The Lease that one change at a time holds.
     pub fn lock(&self) -> String {
         format!("{}-lock", self.name)
@@ -142,7 +147,7 @@ impl Manifests {
         super::check_number(request.replicas)?;
         let config = &project.config.deploy;
         let names = Names::new(&project.config.name);
-        let source = &request.source;
+        let (source, resources) = (&request.source, &request.resources);
         let mut annotations = BTreeMap::from([
             ("emberline/bundle-digest", source.digest.clone()),
             (
@@ -162,8 +167,9 @@ impl Manifests {
             replicas => request.replicas,
             image => source.image.clone(),
             port => request.port,
-            memory => config.memory.to_string(),
-            cpu => config.cpu.to_string(),
+            memory_request => resources.memory_request.to_string(),
+            memory => resources.memory.to_string(),
+            cpu => resources.cpu.to_string(),
             clients => config.clients.name(),
             keys => request.keys.as_deref().map(in_base_64).transpose()?,
         };
@@ -244,6 +250,7 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::deploy::Resources;
     use crate::deploy::history::ReleaseSource;
     use crate::project::{Clients, Config};
 
@@ -271,6 +278,11 @@ pub(super) mod tests {
             host: "127.0.0.1".into(),
             port: 8000,
             replicas: 3,
+            resources: Resources {
+                memory_request: "32Mi".parse().expect("memory"),
+                memory: "136Mi".parse().expect("memory"),
+                cpu: "110m".parse().expect("a share"),
+            },
             timeout: Duration::from_mins(1),
             keys: None,
         }
@@ -306,6 +318,10 @@ pub(super) mod tests {
         assert_eq!(container["ports"][0]["containerPort"], 5000);
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+        assert_eq!(
+            container["resources"],
+            json!({"requests": {"cpu": "110m", "memory": "32Mi"}, "limits": {"memory": "136Mi"}})
+        );
         assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 4);
     }
 

@@ -20,7 +20,7 @@ use super::manifests::{MANAGED, Names, VERSION};
 use crate::bundle::capacity::{Measurement, Place, Resources, Slo, Step, Subject};
 use crate::clock::seconds_since_1970;
 use crate::cluster::Cluster;
-use crate::cluster::diagnosis;
+use crate::cluster::diagnosis::{self, Cause};
 use crate::deploy::DeployError;
 use crate::probe::load::Told;
 use crate::problem::Problem;
@@ -90,7 +90,7 @@ impl Kubernetes {
             return Err(Problem::new(format!("Deployment `{}` has no container", self.names.deployment())).into());
         };
         let resources = resources(&server);
-        let lock = Lock::take(&self.cluster, &self.names, "emberline scale --slo")?;
+        let lock = self.lock("emberline scale --slo")?;
         let pod = pod(&self.project, self.cluster.namespace(), server, volumes, slo)?;
         let measurer = Measurer::create(&self.cluster, &pod, &lock)?;
         let begin = Instant::now();
@@ -166,8 +166,8 @@ fn pod(project: &Project, namespace: &str, server: Container, volumes: Option<Ve
         image => alone.image.clone(),
         slo => slo.to_string(),
         deadline => DEADLINE,
-        cpu => resources.cpu.unwrap_or_else(|| deploy.cpu.to_string()),
-        memory => resources.memory.unwrap_or_else(|| deploy.memory.to_string()),
+        cpu => resources.cpu.unwrap_or_else(|| deploy.cpu.unwrap_or_default().to_string()),
+        memory => resources.memory.unwrap_or_else(|| deploy.memory.unwrap_or_default().to_string()),
         server => templates::part(&serde_json::to_value(alone)?),
     };
     templates::object("measure.yaml", templates::KUBERNETES_MEASURE, &values)
@@ -293,7 +293,7 @@ impl<'a> Measurer<'a> {
             }
         }
         let cause = diagnosis::cause(&pod);
-        let hopeless = cause.as_ref().is_some_and(diagnosis::Cause::is_hopeless);
+        let hopeless = cause.as_ref().is_some_and(Cause::is_hopeless);
         let reason = cause.map(|cause| cause.reason);
         Ok(State {
             ended: reason.clone().filter(|_| hopeless),

@@ -3,6 +3,7 @@
 //! What is wanted is applied, and the cluster's own controllers make it so: a client that is killed leaves nothing
 //! unfinished but its wait. Beside the objects of a release stand the history (a `ConfigMap`) and the lock (a Lease).
 
+mod canary;
 mod converge;
 mod custom;
 mod differences;
@@ -16,6 +17,7 @@ mod measure;
 mod proof;
 mod rights;
 mod routes;
+mod stage;
 mod told;
 
 pub use differences::Difference;
@@ -37,7 +39,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use self::converge::Wait;
-use self::former::{Former, former, has_arrived, scaling_has_arrived, set_replicas, settle};
+use self::former::{Former, former, has_arrived, leave, scaling_has_arrived, set_replicas, settle};
 use self::history::{History, Record, template};
 use self::lock::Lock;
 use self::manifests::{MANAGED, Names, autoscaler};
@@ -47,7 +49,7 @@ use crate::cluster::rollout::Rollout;
 use crate::cluster::{Access, Cluster, FIELD_MANAGER, Write};
 use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision, Scaled};
 use crate::deploy::trouble::explained;
-use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target, Trouble};
+use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target};
 use crate::problem::Problem;
 use crate::project::Project;
 
@@ -89,11 +91,6 @@ impl Kubernetes {
         Self { probes: false, ..self }
     }
 
-    /// Processors of the cluster's nodes, as far as one may know.
-    pub fn processors(&self) -> Option<f64> {
-        self.cluster.processors()
-    }
-
     /// Leaves a version that does not arrive as it is, to be looked at.
     #[must_use]
     pub fn keeping_failures(self) -> Self {
@@ -101,6 +98,11 @@ impl Kubernetes {
             keeps_failures: true,
             ..self
         }
+    }
+
+    /// Processors of the cluster's nodes, as far as one may know.
+    pub fn processors(&self) -> Option<f64> {
+        self.cluster.processors()
     }
 
     /// What a deployment would change; nothing is changed.
@@ -203,7 +205,7 @@ impl Kubernetes {
             Err(trouble) => trouble,
         };
         if self.keeps_failures {
-            return Err(self.kept(revision, &former, trouble, history)?);
+            return Err(leave(revision, &former, trouble, history)?);
         }
         let reason = Some(trouble.reason.clone());
         match former {
@@ -233,30 +235,6 @@ impl Kubernetes {
                 }
             }
         }
-    }
-
-    /// A version that did not arrive, left as it is.
-    fn kept(&self, revision: u64, former: &Former, trouble: Trouble, history: &mut History) -> Result<anyhow::Error> {
-        let back = match former {
-            Former::Nothing => "`emberline delete` takes it away".to_owned(),
-            Former::Same(replicas) => format!("`emberline scale --replicas {replicas}` goes back"),
-            Former::Other(_) => "`emberline rollback` goes back".to_owned(),
-        };
-        // More replicas of a revision that has arrived say nothing against it.
-        if !matches!(former, Former::Same(_)) {
-            history.keep(revision, trouble.reason.clone())?;
-        }
-        let hint = match &trouble.hint {
-            Some(hint) => format!("{hint}; {back}"),
-            None => format!("`emberline logs` shows more; {back}"),
-        };
-        let trouble = Trouble {
-            hint: Some(hint),
-            ..trouble
-        };
-        Ok(explained(Some(&trouble), |reason| {
-            DeployError::NotRolledBack(format!("{reason}; revision {revision} is left as it is"))
-        }))
     }
 
     /// Takes the lock. What a client that has died had besides is taken away.
@@ -425,6 +403,7 @@ impl Target for Kubernetes {
         // All objects are checked before the first one is written.
         self.differences(request)?;
         let lock = self.lock("emberline deploy")?;
+        self.check_no_canary()?;
         let mut history = History::read(&self.cluster, &self.names)?;
         let wanted = self.render(request)?;
         let autoscale = self.autoscale()?;
@@ -538,6 +517,7 @@ impl Target for Kubernetes {
     fn rollback(&self, to: Option<u64>, timeout: Duration, events: &dyn Events) -> Result<Service> {
         let rollout = self.observe()?;
         let lock = self.lock("emberline rollback")?;
+        self.check_no_canary()?;
         let mut history = History::read(&self.cluster, &self.names)?;
         settle(&mut history, &rollout)?;
         let revisions = history.revisions();
@@ -576,7 +556,10 @@ impl Target for Kubernetes {
     fn status(&self) -> Result<Service> {
         let rollout = self.observe()?;
         let history = History::read(&self.cluster, &self.names)?;
-        Ok(self.service(&rollout, &history, self.autoscale()?))
+        Ok(Service {
+            canary: self.running_canary()?,
+            ..self.service(&rollout, &history, self.autoscale()?)
+        })
     }
 
     fn history(&self) -> Result<Vec<Revision>> {
@@ -616,9 +599,10 @@ impl Target for Kubernetes {
         }
         self.cluster.check_ours(deployment.as_ref(), MANAGED)?;
         self.cluster.check_ours(history.as_ref(), MANAGED)?;
-        let lock = Lock::take(&self.cluster, &self.names, "emberline delete")?;
+        let lock = self.lock("emberline delete")?;
         self.remove_probe()?;
         self.remove_measurement()?;
+        self.remove_canary(&lock, events)?;
         self.remove_release(&History::read(&self.cluster, &self.names)?)?;
         self.cluster.delete::<ConfigMap>(&self.names.history())?;
         let deadline = Instant::now() + END;

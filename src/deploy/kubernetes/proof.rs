@@ -126,7 +126,7 @@ impl Kubernetes {
             url => format!("http://{}:{port}", self.names.service()),
             seconds => LONGEST,
             deadline => DEADLINE,
-            memory => self.project.config.deploy.memory.to_string(),
+            memory => self.project.config.deploy.memory.unwrap_or_default().to_string(),
         };
         let pod: Pod = templates::object("probe.yaml", templates::KUBERNETES_PROBE, &values)?;
         anyhow::ensure!(

@@ -11,7 +11,7 @@ use super::routes::Extra;
 use crate::cluster::Right;
 
 /// Group, kind, and what is done to it.
-const NEEDED: [(&str, &str, &[&str]); 13] = [
+const NEEDED: [(&str, &str, &[&str]); 14] = [
     ("", "serviceaccounts", &["get", "create", "patch", "delete"]),
     ("", "services", &["get", "create", "patch", "delete"]),
     ("", "configmaps", &["get", "create", "patch", "delete"]),
@@ -39,6 +39,8 @@ const NEEDED: [(&str, &str, &[&str]); 13] = [
     ("", "pods/log", &["get"]),
     // Whether a node is on its way for a pod that fits on none.
     ("", "events", &["list"]),
+    // What a canary has counted.
+    ("", "pods/proxy", &["get"]),
 ];
 /// What `ship` needs besides, for its last question.
 const ASKING: (&str, &str, &[&str]) = ("", "services/proxy", &["create"]);

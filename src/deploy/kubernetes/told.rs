@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::Kubernetes;
 use super::history::{History, template};
 use super::manifests::VERSION;
+use super::stage::stage;
 use crate::cluster::diagnosis;
 use crate::cluster::rollout::Rollout;
 use crate::deploy::history::Outcome;
@@ -46,6 +47,7 @@ impl Kubernetes {
                 },
                 version,
                 ready: diagnosis::is_ready(pod),
+                stage: stage(&self.cluster, pod),
                 restarts: diagnosis::restarts(pod),
                 since: pod
                     .creation_timestamp()
@@ -85,6 +87,7 @@ impl Kubernetes {
             }),
             proof: None,
             proof_hint: None,
+            canary: None,
         }
     }
 

@@ -169,5 +169,6 @@ pub fn service(spec: &Spec, status: Option<&Status>, alive: bool) -> Service {
         trouble: status.and_then(|status| status.trouble.clone()),
         proof: None,
         proof_hint: None,
+        canary: None,
     }
 }

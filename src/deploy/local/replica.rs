@@ -22,8 +22,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::log;
 use super::plan::{Backoff, Slot, State};
 use super::state::Release;
-use crate::deploy::Instance;
 use crate::deploy::history::seconds_since_1970;
+use crate::deploy::{Instance, Stage};
 
 /// Between two questions after a replica's health.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -304,6 +304,12 @@ impl Replica {
             version: self.release.version.clone(),
             revision: self.release.revision,
             ready: self.state == State::Ready,
+            stage: match self.state {
+                State::Waiting => Stage::Waiting,
+                State::Starting => Stage::GoldenCheck,
+                State::Ready => Stage::Ready,
+                State::Stopping => Stage::Ending,
+            },
             restarts: self.restarts,
             since: self.started_at,
             requests: Some(self.counted),
