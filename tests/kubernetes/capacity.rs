@@ -43,9 +43,11 @@ fn a_service_is_scaled_to_what_one_replica_was_measured_to_carry() {
     );
     assert!(number(&measured["replicas"]["ready"]) >= wanted, "{measured}");
     // The container of a replica, in a pod that has gone.
+    let deployment = service.namespace.json(&["get", "deployment", "digits-deployment"]);
+    let promised = &deployment["spec"]["template"]["spec"]["containers"][0]["resources"];
     assert_eq!(
         capacity["measurement"]["resources"],
-        json!({ "cpu": "100m", "memory": "128Mi" })
+        json!({ "cpu": promised["requests"]["cpu"], "memory": promised["limits"]["memory"] })
     );
     assert_eq!(capacity["measurement"]["place"], "kubernetes");
     assert!(!measures(&service));

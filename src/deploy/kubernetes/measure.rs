@@ -20,7 +20,7 @@ use super::manifests::{MANAGED, Names, VERSION};
 use crate::bundle::capacity::{Measurement, Place, Resources, Slo, Step, Subject};
 use crate::clock::seconds_since_1970;
 use crate::cluster::Cluster;
-use crate::cluster::diagnosis;
+use crate::cluster::diagnosis::{self, Cause};
 use crate::deploy::DeployError;
 use crate::probe::load::Told;
 use crate::problem::Problem;
@@ -293,7 +293,7 @@ impl<'a> Measurer<'a> {
             }
         }
         let cause = diagnosis::cause(&pod);
-        let hopeless = cause.as_ref().is_some_and(diagnosis::Cause::is_hopeless);
+        let hopeless = cause.as_ref().is_some_and(Cause::is_hopeless);
         let reason = cause.map(|cause| cause.reason);
         Ok(State {
             ended: reason.clone().filter(|_| hopeless),
