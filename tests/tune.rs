@@ -432,6 +432,9 @@ fn a_sweep_ends_with_its_deadline() {
 
 // ---- what comes from elsewhere ----
 
+/// A bundle's files by their names.
+type Files = BTreeMap<String, Vec<u8>>;
+
 #[test]
 fn a_bundle_that_was_changed_on_its_way_is_not_taken_in() {
     let (there, here) = (
@@ -439,12 +442,12 @@ fn a_bundle_that_was_changed_on_its_way_is_not_taken_in() {
         tempfile::tempdir().expect("a folder"),
     );
     let bundle = fixture::digits_bundle(there.path());
-    let files: BTreeMap<String, Vec<u8>> = names(&bundle)
+    let files: Files = names(&bundle)
         .into_iter()
         .map(|name| (name.clone(), fs::read(bundle.join(name)).expect("a file")))
         .collect();
     let store = Store::of_project(here.path());
-    let refused = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>), words: &str| {
+    let refused = |change: &dyn Fn(&mut Files), words: &str| {
         let mut changed = files.clone();
         change(&mut changed);
         let error = format!("{:#}", store.receive(&changed).expect_err(words));
