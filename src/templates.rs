@@ -115,13 +115,12 @@ pub const KUBERNETES_SERVICE_MONITOR: &str = include_str!("../templates/kubernet
 pub const KUBERNETES_PROBE: &str = include_str!("../templates/kubernetes/probe.yaml");
 /// The Job of a sweep; `tune::kubernetes` gives it its values.
 pub const KUBERNETES_TUNE: &str = include_str!("../templates/kubernetes/tune.yaml");
-
 /// The pod that measures a replica; see [`KUBERNETES_SERVICE_ACCOUNT`].
 pub const KUBERNETES_MEASURE: &str = include_str!("../templates/kubernetes/measure.yaml");
 
 /// The templates that a project may have its own of, by their path in its `templates/`. Each is known by its text, so no two
 /// are the same.
-pub const OWN: [(&str, &str); 24] = [
+pub const OWN: [(&str, &str); 26] = [
     ("ci/Jenkinsfile", JENKINSFILE),
     ("ci/deploy.sh", PIPELINE_STAGES[3].1),
     ("ci/evaluate.sh", PIPELINE_STAGES[1].1),
@@ -138,11 +137,13 @@ pub const OWN: [(&str, &str); 24] = [
     ("kubernetes/http-route.yaml", KUBERNETES_HTTP_ROUTE),
     ("kubernetes/ingress.yaml", KUBERNETES_INGRESS),
     ("kubernetes/keys.yaml", KUBERNETES_KEYS),
+    ("kubernetes/measure.yaml", KUBERNETES_MEASURE),
     ("kubernetes/network-policy.yaml", KUBERNETES_NETWORK_POLICY),
     ("kubernetes/probe.yaml", KUBERNETES_PROBE),
     ("kubernetes/service-account.yaml", KUBERNETES_SERVICE_ACCOUNT),
     ("kubernetes/service-monitor.yaml", KUBERNETES_SERVICE_MONITOR),
     ("kubernetes/service.yaml", KUBERNETES_SERVICE),
+    ("kubernetes/tune.yaml", KUBERNETES_TUNE),
     ("monitor/alerts.yml", ALERTS),
     ("monitor/prometheus.yml", PROMETHEUS),
     ("package/Dockerfile", DOCKERFILE),
