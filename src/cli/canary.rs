@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
-use super::deploy::{Args, ServiceReport, request, warn_of_tls};
+use super::deploy::{Args, request, warn_of_tls};
 use super::duration::duration;
 use super::error::Failure;
 use super::output::columns;
+use super::service::ServiceReport;
 use super::ship;
 use super::watch::Watch;
 use crate::canary::{LEAST, Test, Verdict};

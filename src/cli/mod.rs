@@ -38,6 +38,7 @@ mod reference;
 mod rollback;
 mod scale;
 mod serve;
+mod service;
 mod ship;
 mod status;
 mod supervise;

@@ -7,13 +7,13 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::deploy::ServiceReport;
 use super::error::Failure;
 use super::figures;
 use super::lines::Lines;
 use super::output::{Report, table};
 use super::plot;
 use super::scale::Args;
+use super::service::ServiceReport;
 use super::watch::Watch;
 use crate::bundle::Store;
 use crate::bundle::capacity::{Capacity, Measurement, Place, Slo, Step, Subject};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
-use super::deploy::ServiceReport;
 use super::duration::duration;
 use super::place::Place;
+use super::service::ServiceReport;
 use super::watch::Watch;
 
 /// Serve the bundle of a former revision again, as a new revision

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
-use super::deploy::ServiceReport;
 use super::duration::duration;
 use super::error::Failure;
 use super::objective::{self, ScaleReport};
 use super::place::Place;
+use super::service::ServiceReport;
 use super::watch::Watch;
 use crate::bundle::capacity::Slo;
 use crate::deploy::Autoscale;

@@ -10,7 +10,6 @@ use clap::builder::BoolishValueParser;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::deploy::ServiceReport;
 use super::duration::duration;
 use super::error::Failure;
 use super::evaluate::EvaluateReport;
@@ -18,6 +17,7 @@ use super::output::{Report, percent, table};
 use super::package::PackageReport;
 use super::place::Place;
 use super::predict::{Prediction, prediction};
+use super::service::ServiceReport;
 use super::train::{DeviceArg, ModelArg, TrainReport};
 use super::{Context, canary, deploy, evaluate, package, train};
 use crate::bundle::Store;

@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use super::deploy::ServiceReport;
 use super::output::Report;
 use super::place::Place;
+use super::service::ServiceReport;
 
 /// Show what serves now
 #[derive(Debug, clap::Args)]
