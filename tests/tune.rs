@@ -290,6 +290,8 @@ fn spaces_and_flags_that_cannot_be_tried_are_refused() {
             1,
             &["{hidden: [8, 8], kind: cnn}: `model.hidden` has 2 sizes"],
         ),
+        ("tune: {seed: [1, 2]}", &["--trials", "0"], 2, &["'--trials <"]),
+        ("tune: {seed: [1, 2]}", &["--parallel", "0"], 2, &["'--parallel <"]),
         (
             "tune: {seed: [1, 2]}",
             &["--trials", "3"],

@@ -20,6 +20,7 @@ mod gateway;
 mod guide;
 mod harness;
 mod killed;
+mod logs;
 mod monitoring;
 mod objects;
 mod pipeline;

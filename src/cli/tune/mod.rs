@@ -5,6 +5,7 @@ mod report;
 
 pub use report::{CancelReport, TuneReport};
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,10 +53,10 @@ pub struct Args {
     pub place: Place,
     /// Draw so many of the combinations at random [default: `tune.trials` where `tune.strategy` is random, or all]
     #[arg(long, env = "EMBERLINE_TRIALS")]
-    pub trials: Option<usize>,
+    pub trials: Option<NonZeroUsize>,
     /// Trials at the same time [default: `tune.parallel`; or as many as there are processors, in a cluster all, up to 16]
     #[arg(long, env = "EMBERLINE_PARALLEL")]
-    pub parallel: Option<usize>,
+    pub parallel: Option<NonZeroUsize>,
     /// Seed of the draw, and of the trainings where `tune.seed` lists none [default: `train.seed`]
     #[arg(long, env = "EMBERLINE_SEED")]
     pub seed: Option<u64>,
@@ -93,7 +94,9 @@ pub fn run(args: &Args, context: &Context) -> Result<TuneReport> {
     context.check_data_dir(&project, args.data_dir.as_deref());
     let progress = DataProgress::new(output);
     let revision = source_revision(&project.folder);
-    let draw = Draw { trials: args.trials };
+    let draw = Draw {
+        trials: args.trials.map(NonZeroUsize::get),
+    };
     let access = args.place.access(&project);
     let sweep = Sweep::plan(project, &draw, args.data_dir.as_deref(), revision, &|event| {
         progress.show(&event);
@@ -193,13 +196,14 @@ fn worker(args: &Args, project: &Project) -> Result<Worker> {
 }
 
 fn pace(args: &Args, project: &Project, target: TargetKind, start: Instant) -> Pace {
-    let parallel = args.parallel.or(project.config.tune.parallel);
+    let parallel = args.parallel.map(NonZeroUsize::get);
+    let parallel = parallel.or(project.config.tune.parallel);
     let otherwise = || match target {
         TargetKind::Kubernetes => PODS,
-        _ => thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        _ => thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
     Pace {
-        parallel: parallel.unwrap_or_else(otherwise).max(1),
+        parallel: parallel.unwrap_or_else(otherwise),
         deadline: start + args.timeout,
     }
 }
