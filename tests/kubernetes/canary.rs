@@ -372,7 +372,7 @@ fn one_that_never_gets_ready_is_taken_away_at_once_with_its_cause() {
         .says(&["a canary does not move the service to port 8000"]);
     canary(&[]).code(4).says(&[
         "deploy failed and was rolled back: pod `digits-canary-",
-        "ended with code 1",
+        "failed its golden check: golden case 0",
         "log ends with:",
         "golden",
     ]);
