@@ -38,7 +38,10 @@ fn logs_are_followed_into_pods_that_start_later_and_to_the_end_of_those_that_go(
     service.ok(&["scale", "--replicas", "1", "--no-probe"]);
     let last = std::iter::from_fn(|| Some(next())).find(|line| line.contains("all connections are closed"));
     let (gone, _) = last.as_deref().expect("a line").split_once(" | ").expect("a pod");
-    assert!(told.contains(&gone) && !service.pods().contains(&gone.to_owned()), "{gone}");
+    assert!(
+        told.contains(&gone) && !service.pods().contains(&gone.to_owned()),
+        "{gone}"
+    );
     follower.kill().expect("killed");
     follower.wait().expect("its end");
 }
