@@ -31,6 +31,7 @@ parser.add_argument("root", help="the folder that becomes the root of the file s
 parser.add_argument("--entrypoint", help="the program")
 parser.add_argument("--cmd", action="append", help="an argument of it")
 parser.add_argument("--user", help="the user id that it runs as")
+parser.add_argument("--stop-signal", help="what tells it to go, SIGTERM otherwise")
 arguments = parser.parse_args()
 
 layer = io.BytesIO()
@@ -53,6 +54,8 @@ if arguments.cmd:
     config["config"]["Cmd"] = arguments.cmd
 if arguments.user:
     config["config"]["User"] = arguments.user
+if arguments.stop_signal:
+    config["config"]["StopSignal"] = arguments.stop_signal
 config = json.dumps(config).encode()
 
 files = {digest(config) + ".json": config, digest(layer) + "/layer.tar": layer}

@@ -19,6 +19,8 @@ use crate::service::Service;
 use crate::setup::cluster;
 use crate::tool::Ran;
 
+/// A node without processor time to spare says so to some new connections.
+const REFUSED: &str = "Connection refused";
 /// Clients that ask one after the other.
 const CLIENTS: u32 = 4;
 
@@ -93,8 +95,20 @@ impl Divided {
     }
 }
 
-/// A prediction through the gateway over a connection of its own: the version that answers, or what came instead.
+/// A prediction through the gateway over a connection of its own: the version that answers, or what came instead. A connection
+/// that is refused is tried again: see [`Traffic::end`].
 pub fn ask(address: SocketAddr, seed: u32) -> Result<String, String> {
+    for _ in 0..4 {
+        match ask_once(address, seed) {
+            Err(error) if error.contains(REFUSED) => std::thread::sleep(Duration::from_millis(250)),
+            told => return told,
+        }
+    }
+    ask_once(address, seed)
+}
+
+/// The same without a second try.
+fn ask_once(address: SocketAddr, seed: u32) -> Result<String, String> {
     let image = json!(region::images(seed..seed + 1, 0.0).remove(0));
     let mut connection = Connection::open(address).map_err(|error| error.to_string())?;
     let answer = connection.request(
@@ -129,7 +143,7 @@ impl Traffic {
                     if ends.load(Ordering::Relaxed) {
                         return;
                     }
-                    let what = ask(address, round * CLIENTS + number).unwrap_or_else(|error| {
+                    let what = ask_once(address, round * CLIENTS + number).unwrap_or_else(|error| {
                         eprintln!("after {:.2} s: {error}", start.elapsed().as_secs_f64());
                         format!("failed: {error}")
                     });
@@ -155,7 +169,7 @@ impl Traffic {
         eprintln!("requests by the version that answered: {told:?}");
         let all: u64 = told.values().sum();
         for (what, count) in told.iter().filter(|(what, _)| what.starts_with("failed")) {
-            assert!(what.contains("Connection refused") && count * 200 <= all, "{told:?}");
+            assert!(what.contains(REFUSED) && count * 200 <= all, "{told:?}");
         }
         told
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fixture;
+use crate::gateway::{IMAGE, nginx_image};
 use crate::running::{version_of, wait};
 use crate::service::Service;
 use crate::setup::cluster;
@@ -41,6 +42,20 @@ fn a_version_that_never_gets_ready_is_taken_back_and_says_why() {
         ]);
     assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
     assert_eq!(service.pods(), before);
+
+    // One whose container ends again and again: nginx finds no configuration in its own image.
+    let ends = nginx_image(&cluster);
+    if ends {
+        let start = Instant::now();
+        deploy(&good, &["--image", IMAGE, "--timeout", "5m"]).code(4).says(&[
+            "deploy failed and was rolled back: pod `digits-deployment-",
+            "ended with code 1",
+            "log ends with:",
+            "nginx.conf",
+        ]);
+        assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+        assert_eq!(service.pods(), before);
+    }
 
     // One that fits on no node: that may change while something makes room, and nothing does.
     service.configure(&format!(
@@ -79,7 +94,8 @@ fn a_version_that_never_gets_ready_is_taken_back_and_says_why() {
         .iter()
         .map(|revision| revision["outcome"].clone())
         .collect();
-    assert_eq!(outcomes, ["deployed", "rolled_back", "rolled_back", "rolled_back"]);
+    assert_eq!(outcomes[0], "deployed");
+    assert_eq!(outcomes[1..], vec!["rolled_back"; 3 + usize::from(ends)]);
     service
         .run(&["rollback", "--revision", "2"])
         .code(1)
