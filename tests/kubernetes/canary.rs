@@ -90,7 +90,9 @@ fn one_that_predicts_otherwise_is_taken_away_before_its_time_and_no_request_is_l
     let answered = traffic.end();
     assert!(answered.contains_key(&second), "{answered:?}");
     for told in [
-        &format!("deploy failed and was rolled back: canary {second} failed: predictions: share of class `lit`"),
+        &format!("deploy failed and was rolled back: canary {second} failed: "),
+        // Of two classes, either.
+        "predictions: share of class `",
         "baseline",
         "chi-square test of homogeneity",
         &format!("version {first} serves, as before"),
@@ -106,17 +108,11 @@ fn one_that_predicts_otherwise_is_taken_away_before_its_time_and_no_request_is_l
         (&json!("fail"), &json!("aborted"))
     );
     assert!(canary["seconds"].as_f64().expect("seconds") < 110.0, "{canary}");
-    let failed: Vec<&Value> = canary["tests"]
-        .as_array()
-        .expect("tests")
-        .iter()
-        .filter(|test| test["outcome"] == "fail")
-        .collect();
-    assert_eq!(failed.len(), 1, "{canary}");
-    let test = failed[0];
-    assert_eq!(test["name"], "predictions");
+    let tests = canary["tests"].as_array().expect("tests");
+    let test = tests.iter().find(|test| test["name"] == "predictions").expect("a test");
+    assert_eq!(test["outcome"], "fail", "{canary}");
     let [one, other] = ["baseline", "canary"].map(|side| test[side].as_f64().expect("a number"));
-    assert!(one < 0.5 && other > 0.6, "{test}");
+    assert!((one - other).abs() > 0.3, "{test}");
 
     let newest = divided.newest();
     assert_eq!(
