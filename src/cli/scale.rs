@@ -15,7 +15,7 @@ use super::watch::Watch;
 use crate::bundle::capacity::Slo;
 use crate::deploy::Autoscale;
 
-/// The share of `deploy.cpu` that replicas should use when nobody says another one, in percent.
+/// The share of what replicas are promised that they should use when nobody says another one, in percent.
 const CPU: u32 = 70;
 
 /// Change the number of replicas
@@ -40,7 +40,7 @@ pub struct Args {
     /// Kubernetes: fewest and most replicas, between which their number follows the load
     #[arg(long, value_name = "MIN..MAX", value_parser = range, conflicts_with = "replicas", env = "EMBERLINE_AUTOSCALE")]
     pub autoscale: Option<(u32, u32)>,
-    /// With --autoscale: processor time that replicas should use on average, in percent of `deploy.cpu`
+    /// With --autoscale: processor time that replicas should use on average, in percent of what each is promised
     #[arg(long, value_name = "PERCENT", default_value_t = CPU, conflicts_with = "replicas", env = "EMBERLINE_CPU")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub cpu: u32,
