@@ -1,10 +1,13 @@
-//! What tests/kubernetes/availability.rs asks for once, again and again: a service of three replicas is changed in every way
-//! that is done to one on purpose, under a steady stream of requests, and what became of them is counted.
+//! What tests/kubernetes/availability.rs asks for once, again and again: a service of three replicas is changed, and things are
+//! done to its pods, under a steady stream of requests, and what became of them is counted. Of a container that is killed,
+//! they are those of its neighbours.
 //!
-//! `cargo bench --bench availability` does so 100 times, in about 75 minutes; `-- ROUNDS` says another number, and
+//! `cargo bench --bench availability` does so 100 times, four services at a time; `-- ROUNDS` says another number, and
 //! `EMBERLINE_BENCH=short` makes it two. It needs the cluster of tests/cluster, and fails when a request did.
 #![allow(clippy::print_stdout)] // a bench is for its numbers
 
+#[path = "../tests/kubernetes/disruption.rs"]
+mod disruption;
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
 #[path = "../tests/kubernetes/requests.rs"]
@@ -19,19 +22,34 @@ mod setup;
 mod tool;
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
 
-use requests::{Requests, evict, settled};
+use disruption::{delete, drain, evict, kill_one, settled};
+use requests::Requests;
 use running::wait;
 use service::Service;
-use setup::{cluster, succeeded};
+use setup::{Cluster, cluster};
 
 const ROUNDS: usize = 100;
 const SHORT: usize = 2;
+/// Services that are changed at the same time: a change is waited for more than it is worked at.
+const SERVICES: usize = 4;
 const REPLICAS: usize = 3;
+const CHANGES: [&str; 8] = [
+    "rolling update",
+    "rollback",
+    "scale down",
+    "scale up",
+    "pod deleted",
+    "pod evicted",
+    "neighbour killed",
+    "node drained",
+];
 
 /// What became of the requests during one kind of change.
 #[derive(Default)]
@@ -47,17 +65,76 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, told: &Value, seconds: f64) {
-        let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("no proof: {told}"));
+    fn add(&mut self, streams: &[Value], seconds: f64) {
         self.times += 1;
-        self.sent += number(&told["sent"]);
-        self.failed += number(&told["failed"]);
-        self.p99 = self.p99.max(told["p99_seconds"].as_f64().unwrap_or_default());
         self.seconds += seconds;
-        for (reason, count) in told["reasons"].as_object().into_iter().flatten() {
-            *self.reasons.entry(reason.clone()).or_default() += number(count);
+        for told in streams {
+            let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("no proof: {told}"));
+            self.sent += number(&told["sent"]);
+            self.failed += number(&told["failed"]);
+            self.p99 = self.p99.max(told["p99_seconds"].as_f64().unwrap_or_default());
+            for (reason, count) in told["reasons"].as_object().into_iter().flatten() {
+                *self.reasons.entry(reason.clone()).or_default() += number(count);
+            }
         }
     }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.times += other.times;
+        self.sent += other.sent;
+        self.failed += other.failed;
+        self.p99 = self.p99.max(other.p99);
+        self.seconds += other.seconds;
+        for (reason, count) in other.reasons {
+            *self.reasons.entry(reason).or_default() += count;
+        }
+    }
+}
+
+/// Changes a service of its own, as long as there are rounds left.
+fn count(cluster: &Cluster, rounds: &AtomicUsize) -> [Count; CHANGES.len()] {
+    let service = Service::new(cluster);
+    let (first, second) = (service.bundle(), service.bundle());
+    let bundle = service.path().join(".emberline/bundles").join(&first);
+    let replicas = REPLICAS.to_string();
+    service.deploy(&first, &["--replicas", &replicas]);
+    let address = format!("127.0.0.1:{}", service.node_port());
+    wait("the node port leads to the pods", || {
+        std::net::TcpStream::connect(&*address).is_ok()
+    });
+    let proven = |told: Value| vec![told["proof"].clone()];
+    let under_requests = |done: &dyn Fn()| {
+        let requests = Requests::to(&bundle, &address);
+        done();
+        wait("other pods", || settled(&service, REPLICAS));
+        vec![requests.end()]
+    };
+    let a_pod = || service.pods().remove(0);
+    let changes: [&dyn Fn() -> Vec<Value>; CHANGES.len()] = [
+        &|| proven(service.deploy(&second, &["--replicas", &replicas])),
+        &|| proven(service.ok(&["rollback"])),
+        &|| proven(service.ok(&["scale", "--replicas", "1"])),
+        &|| proven(service.ok(&["scale", "--replicas", &replicas])),
+        &|| under_requests(&|| delete(&service, &a_pod())),
+        &|| under_requests(&|| evict(&service, &a_pod())),
+        &|| {
+            let killed = kill_one(&service, &bundle, &address);
+            killed.expect("the processes of the node are this machine's").neighbours
+        },
+        &|| under_requests(&|| drain(&service)),
+    ];
+    let mut counts: [Count; CHANGES.len()] = Default::default();
+    let left = |rounds: usize| rounds.checked_sub(1);
+    while rounds.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
+        for (count, change) in counts.iter_mut().zip(changes) {
+            let start = Instant::now();
+            let told = change();
+            count.add(&told, start.elapsed().as_secs_f64());
+        }
+    }
+    counts
 }
 
 fn main() -> ExitCode {
@@ -67,51 +144,24 @@ fn main() -> ExitCode {
     let Some(cluster) = cluster() else {
         return ExitCode::SUCCESS;
     };
-    let service = Service::new(&cluster);
-    let (first, second) = (service.bundle(), service.bundle());
-    let bundles = service.path().join(".emberline/bundles");
-    let replicas = REPLICAS.to_string();
-    service.deploy(&first, &["--replicas", &replicas]);
-    let address = format!("127.0.0.1:{}", service.node_port());
-    wait("the node port leads to the pods", || {
-        std::net::TcpStream::connect(&*address).is_ok()
+    let services = SERVICES.min(rounds);
+    let rounds = AtomicUsize::new(rounds);
+    let mut counts: [Count; CHANGES.len()] = Default::default();
+    std::thread::scope(|scope| {
+        let services: Vec<_> = (0..services)
+            .map(|_| scope.spawn(|| count(&cluster, &rounds)))
+            .collect();
+        for service in services {
+            for (sum, count) in counts.iter_mut().zip(service.join().expect("its rounds")) {
+                *sum += count;
+            }
+        }
     });
 
-    let mut counts: [(&str, Count); 6] = [
-        "rolling update",
-        "rollback",
-        "scale down",
-        "scale up",
-        "pod deleted",
-        "pod evicted",
-    ]
-    .map(|name| (name, Count::default()));
-    for _ in 0..rounds {
-        let pod = |done: &dyn Fn(&str)| {
-            let requests = Requests::to(&bundles.join(&first), &address);
-            done(&service.pods()[0]);
-            wait("another pod", || settled(&service, REPLICAS));
-            requests.end()
-        };
-        let changes: [&dyn Fn() -> Value; 6] = [
-            &|| service.deploy(&second, &["--replicas", &replicas])["proof"].clone(),
-            &|| service.ok(&["rollback"])["proof"].clone(),
-            &|| service.ok(&["scale", "--replicas", "1"])["proof"].clone(),
-            &|| service.ok(&["scale", "--replicas", &replicas])["proof"].clone(),
-            &|| pod(&|name| drop(succeeded(service.namespace.kubectl(&["delete", "pod", name])))),
-            &|| pod(&|name| evict(&service, name)),
-        ];
-        for ((_, count), change) in counts.iter_mut().zip(changes) {
-            let start = Instant::now();
-            let told = change();
-            count.add(&told, start.elapsed().as_secs_f64());
-        }
-    }
-
-    println!("change          times  seconds each  requests  failed  longest p99");
-    for (name, count) in &counts {
+    println!("change            times  seconds each  requests  failed  longest p99");
+    for (count, name) in counts.iter().zip(CHANGES) {
         println!(
-            "{name:<14} {:>6} {:>13.1} {:>9} {:>7} {:>9.1} ms",
+            "{name:<16} {:>6} {:>13.1} {:>9} {:>7} {:>9.1} ms",
             count.times,
             count.seconds / count.times as f64,
             count.sent,
@@ -122,7 +172,7 @@ fn main() -> ExitCode {
             println!("  {reason}: {failed}");
         }
     }
-    let failed: u64 = counts.iter().map(|(_, count)| count.failed).sum();
+    let failed: u64 = counts.iter().map(|count| count.failed).sum();
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

@@ -5,15 +5,16 @@
 //! what it had taken to nobody: there the claim is that its neighbours lose nothing.
 #![allow(clippy::print_stderr)] // what was counted is told
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::requests::{Requests, evict, settled};
-use crate::running::{runs, signal, wait};
-use crate::service::{MARK, Service};
+use crate::disruption::{delete, drain, evict, kill_one, settled};
+use crate::requests::Requests;
+use crate::running::{signal, wait};
+use crate::service::Service;
 use crate::setup::{cluster, succeeded};
 use crate::tool::skipped;
 
@@ -22,6 +23,15 @@ fn assert_none_failed(what: &str, told: &Value) {
     eprintln!("{what}: {told}");
     assert_eq!(told["failed"], 0, "{what}: {told}");
     assert!(told["sent"].as_u64().is_some_and(|sent| sent > 50), "{what}: {told}");
+}
+
+/// An address of this machine that leads to the service's pods.
+fn reached(service: &Service) -> String {
+    let address = format!("127.0.0.1:{}", service.node_port());
+    wait("the node port leads to the pods", || {
+        std::net::TcpStream::connect(&*address).is_ok()
+    });
+    address
 }
 
 /// Pods of any kind that are not on their way out.
@@ -219,15 +229,9 @@ fn pods_that_are_deleted_or_evicted_lose_no_request() {
     let version = service.bundle();
     let bundle = service.path().join(".emberline/bundles").join(&version);
     service.deploy(&version, &["--replicas", "3"]);
-    let port = service.node_port();
-    let address = format!("127.0.0.1:{port}");
-    wait("the node port leads to the pods", || {
-        std::net::TcpStream::connect(&*address).is_ok()
-    });
-
+    let address = reached(&service);
     let requests = Requests::to(&bundle, &address);
-    let pod = service.pods().remove(0);
-    succeeded(service.namespace.kubectl(&["delete", "pod", &pod]));
+    delete(&service, &service.pods()[0]);
     wait("another pod", || settled(&service, 3));
     assert_none_failed("a pod is deleted", &requests.end());
 
@@ -240,30 +244,6 @@ fn pods_that_are_deleted_or_evicted_lose_no_request() {
     assert_none_failed("each pod is evicted", &requests.end());
 }
 
-/// A node that takes no pods while it is drained; it takes them again when the test ends, however it ends.
-struct Cordoned<'a> {
-    service: &'a Service,
-    node: String,
-}
-
-impl Cordoned<'_> {
-    fn is_closed(&self) -> bool {
-        self.service.cluster.json(&["get", "node", &self.node])["spec"]["unschedulable"] == true
-    }
-
-    fn open(&self) {
-        self.service.cluster.kubectl(&["uncordon", &self.node]);
-    }
-}
-
-impl Drop for Cordoned<'_> {
-    fn drop(&mut self) {
-        self.open();
-    }
-}
-
-/// The only node cannot be closed for long: there is no other one for the pods that come instead, nor for those of the tests
-/// beside this one. It is opened as soon as the drain has closed it; the evictions are the drain's own, one at a time.
 #[test]
 fn a_drained_node_loses_no_request() {
     let Some(cluster) = cluster() else { return };
@@ -272,37 +252,8 @@ fn a_drained_node_loses_no_request() {
     let bundle = service.path().join(".emberline/bundles").join(&version);
     service.deploy(&version, &["--replicas", "3"]);
     let before = service.pods();
-    let mark = service.namespace.name();
-    for pod in &before {
-        service.mark(pod, mark);
-    }
-    let pod = service.namespace.json(&["get", "pod", &before[0]]);
-    let cordoned = Cordoned {
-        service: &service,
-        node: pod["spec"]["nodeName"].as_str().expect("a node").to_owned(),
-    };
-    let address = format!("127.0.0.1:{}", service.node_port());
-    wait("the node port leads to the pods", || {
-        std::net::TcpStream::connect(&*address).is_ok()
-    });
-    let requests = Requests::to(&bundle, &address);
-    let mut drain = Command::new("kubectl")
-        .arg("--kubeconfig")
-        .arg(cluster.kubeconfig())
-        .args([
-            "drain",
-            &cordoned.node,
-            "--ignore-daemonsets",
-            "--delete-emptydir-data",
-            "--timeout=150s",
-        ])
-        .arg(format!("--pod-selector={MARK}={mark}"))
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("kubectl runs");
-    wait("the drain has closed the node", || cordoned.is_closed());
-    cordoned.open();
-    assert!(drain.wait().expect("its end").success());
+    let requests = Requests::to(&bundle, &reached(&service));
+    drain(&service);
     wait("other pods", || settled(&service, 3));
     assert_none_failed("a drain", &requests.end());
     let after = service.pods();
@@ -316,47 +267,15 @@ fn a_killed_container_costs_its_neighbours_nothing() {
     let version = service.bundle();
     let bundle = service.path().join(".emberline/bundles").join(&version);
     service.deploy(&version, &["--replicas", "3"]);
-    let address = format!("127.0.0.1:{}", service.node_port());
-    wait("the node port leads to the pods", || {
-        std::net::TcpStream::connect(&*address).is_ok()
-    });
-    let pods: Vec<Value> = service
-        .pods()
-        .iter()
-        .map(|name| service.namespace.json(&["get", "pod", name]))
-        .collect();
-    let Some(process) = process_of(&pods[0]) else {
+    let Some(killed) = kill_one(&service, &bundle, &reached(&service)) else {
         skipped::for_want_of("the processes of the node", "sudo tests/cluster/up");
         return;
     };
-    let neighbours: Vec<String> = pods[1..]
-        .iter()
-        .map(|pod| service.node_port_of(pod["metadata"]["name"].as_str().expect("a name")))
-        .map(|port| format!("127.0.0.1:{port}"))
-        .collect();
-    for address in &neighbours {
-        wait("the node port leads to the neighbour", || {
-            std::net::TcpStream::connect(&**address).is_ok()
-        });
-    }
-    let through = Requests::to(&bundle, &address);
-    let neighbours: Vec<Requests> = neighbours
-        .iter()
-        .map(|address| Requests::to(&bundle, address))
-        .collect();
-    signal(process, Signal::KILL);
-    let name = pods[0]["metadata"]["name"].as_str().expect("a name");
-    wait("the container, started again", || {
-        let pod = service.namespace.json(&["get", "pod", name]);
-        let status = &pod["status"]["containerStatuses"][0];
-        status["restartCount"] == 1 && status["ready"] == true
-    });
-    assert!(!runs(process));
-    for requests in neighbours {
-        assert_none_failed("a neighbour of a killed container", &requests.end());
+    for told in &killed.neighbours {
+        assert_none_failed("a neighbour of a killed container", told);
     }
     // Through the Service some were for the killed one, until the cluster knew that it had gone; they were told so at once.
-    let told = through.end();
+    let told = killed.through;
     eprintln!("through the Service: {told}");
     for reason in told["reasons"].as_object().expect("reasons").keys() {
         assert!(reason.starts_with("connection "), "{told}");
@@ -366,20 +285,4 @@ fn a_killed_container_costs_its_neighbours_nothing() {
         told["failed"].as_u64().expect("failed"),
     );
     assert!(failed * 2 < sent, "{told}");
-}
-
-/// The process of a pod's server, where the node is this machine.
-pub fn process_of(pod: &Value) -> Option<u32> {
-    let uid = pod["metadata"]["uid"].as_str().expect("a uid");
-    let names = [uid.to_owned(), uid.replace('-', "_")];
-    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        if names.iter().any(|name| read("cgroup").contains(name)) && read("cmdline").starts_with("/emberline-server") {
-            return Some(process);
-        }
-    }
-    None
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::availability::process_of;
+use crate::disruption::process_of;
 use crate::divided::{Divided, Traffic, ask};
 use crate::fixture::region;
 use crate::gateway::{IMAGE, nginx_image};

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::running::wait;
 use crate::service::Service;
 use crate::setup::{cluster, succeeded};
+use crate::webhook::Webhook;
 
 /// A policy of the cluster for one namespace; it goes with the test, however that ends.
 struct Policy<'a> {
@@ -166,6 +167,58 @@ fn what_the_cluster_forbids_is_told_with_whose_rule_it_is() {
     let outcomes = outcomes["revisions"].as_array().expect("revisions").iter();
     let outcomes: Vec<&Value> = outcomes.map(|revision| &revision["outcome"]).collect();
     assert_eq!(outcomes, ["deployed", "rolled_back", "rolled_back", "rolled_back"]);
+}
+
+#[test]
+fn webhooks_that_forbid_add_or_are_silent_are_named() {
+    let Some(cluster) = cluster() else { return };
+    let service = Service::new(&cluster);
+    let (first, second) = (service.bundle(), service.bundle());
+    service.deploy(&first, &[]);
+    let before = service.pods();
+    let deploy = |timeout: &str| {
+        let arguments = ["deploy", "--allow-ungated", "--bundle", &second, "--timeout", timeout];
+        let ran = service.run(&[&arguments[..], &["--no-probe"]].concat());
+        assert_eq!(service.pods(), before, "{}", ran.stderr);
+        ran
+    };
+    let quick = |start: Instant| assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+
+    let Some(mut asked) = Webhook::Forbids.asked(&service, &second) else {
+        return;
+    };
+    asked.wait(&pod_of(&second));
+    let start = Instant::now();
+    deploy("5m").code(4).says(&[
+        "deploy failed and was rolled back: the cluster makes no pod",
+        "not on a Friday",
+        &format!("hint: the cluster's webhook `{}` forbids it", asked.name),
+    ]);
+    quick(start);
+
+    // One that does not answer may answer yet: that is waited for, and what was waited for is told.
+    asked.fall_silent();
+    deploy("15s").code(4).says(&[
+        "deploy failed and was rolled back",
+        &format!(
+            "the cluster asks the webhook `{}` first, which does not answer",
+            asked.name
+        ),
+    ]);
+    drop(asked);
+
+    // What it adds, the namespace's own standard refuses.
+    let Some(asked) = Webhook::AddsSidecar.asked(&service, &second) else {
+        return;
+    };
+    asked.wait(&pod_of(&second));
+    let start = Instant::now();
+    deploy("5m").code(4).says(&[
+        "deploy failed and was rolled back: the cluster makes no pod",
+        "violates PodSecurity \"restricted",
+        "hint: what emberline makes keeps to the standard `restricted`: something else adds to its pods",
+    ]);
+    quick(start);
 }
 
 #[test]

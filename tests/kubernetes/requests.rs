@@ -1,4 +1,4 @@
-//! Steady requests from this machine, and what is done to pods meanwhile.
+//! Steady requests from this machine.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -6,9 +6,6 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-
-use crate::running::wait;
-use crate::service::Service;
 
 /// Requests from this machine, by the probe of the runtime.
 pub struct Requests {
@@ -60,43 +57,4 @@ impl Drop for Requests {
         // It has ended, when all is well.
         let _ = self.child.kill();
     }
-}
-
-/// Whether there are so many replicas that answer, and none that goes.
-pub fn settled(service: &Service, replicas: usize) -> bool {
-    let pods = service.namespace.json(&[
-        "get",
-        "pods",
-        "--selector=app.kubernetes.io/name=digits,app.kubernetes.io/component=server",
-    ]);
-    let pods = pods["items"].as_array().expect("pods").clone();
-    let ready = |pod: &Value| {
-        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        pod["metadata"]["deletionTimestamp"].is_null()
-            && conditions
-                .iter()
-                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    };
-    pods.len() == replicas && pods.iter().all(ready)
-}
-
-/// Evicts a pod as a drain of its node does; its budget may make it wait for its neighbours.
-pub fn evict(service: &Service, pod: &str) {
-    let file = service.path().join("eviction.json");
-    let namespace = service.namespace.name();
-    let asked = json!({
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": { "name": pod, "namespace": namespace },
-    });
-    std::fs::write(&file, asked.to_string()).expect("written");
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
-    let file = file.to_str().expect("a path");
-    wait("its eviction", || {
-        service
-            .namespace
-            .kubectl(&["create", "--raw", &path, "-f", file])
-            .status
-            .success()
-    });
 }

@@ -122,11 +122,16 @@ impl Service {
         self.node_port_to(&format!("load-{pod}"), &json!({ MARK: pod }))
     }
 
+    /// Closes that port.
+    pub fn close_node_port_of(&self, pod: &str) {
+        succeeded(self.namespace.kubectl(&["delete", "service", &format!("load-{pod}")]));
+    }
+
     /// Marks a pod for what a test does to it. Those that come in its place are not marked.
     pub fn mark(&self, pod: &str, mark: &str) {
         succeeded(
             self.namespace
-                .kubectl(&["label", "pod", pod, &format!("{MARK}={mark}")]),
+                .kubectl(&["label", "--overwrite", "pod", pod, &format!("{MARK}={mark}")]),
         );
     }
 
