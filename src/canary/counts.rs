@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::serve::metrics::{DURATION, PREDICTIONS, Protocol, REFUSED, REQUESTS};
+use crate::serve::metrics::Protocol;
+use crate::serve::metrics::table::{DURATION, PREDICTIONS, REFUSED, REQUESTS};
 
 /// Parts of a second, so that a bound can be a key of a map.
 const NANOS: f64 = 1e9;

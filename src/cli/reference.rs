@@ -7,7 +7,7 @@ use clap_mangen::Man;
 
 use super::error::EXIT_CODES;
 use crate::monitor;
-use crate::serve::metrics::{Kind, TABLE};
+use crate::serve::metrics::table::{Kind, TABLE};
 
 /// The command tree as a person sees it, without what is hidden.
 pub(super) fn tree() -> Command {

@@ -6,8 +6,6 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::client::Body;
-use kube::core::Status;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -124,66 +122,6 @@ impl Cluster {
             return Ok(());
         }
         Err(not_ours(&K::kind(&()), &found.name_any(), self.namespace()).into())
-    }
-
-    /// Posts JSON to a Service of the namespace by way of the cluster's interface, with a key if one is needed, and gives
-    /// the answer's body.
-    ///
-    /// # Errors
-    ///
-    /// When nothing behind the Service answers, or the answer is no success.
-    pub fn post(&self, service: &str, port: &str, path: &str, body: &str, key: Option<&str>) -> Result<String> {
-        let namespace = self.namespace();
-        let uri = format!("/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{path}");
-        let doing = format!("ask Service `{service}`");
-        let mut request = http::Request::post(uri).header("content-type", "application/json");
-        if let Some(key) = key {
-            // The cluster takes what stands in `authorization` for itself.
-            request = request.header("x-api-key", key);
-        }
-        let request = request.body(body.as_bytes().to_vec())?;
-        let client = self.client().clone();
-        self.ask(&doing, async move { client.request_text(request).await })
-    }
-}
-
-impl Cluster {
-    /// Asks a pod of the namespace by way of the cluster's interface, with a key if one is needed, and gives the answer's
-    /// body; none when the pod wants a key, and this is not one that it lets in.
-    ///
-    /// # Errors
-    ///
-    /// When the pod does not answer, or the answer is no success.
-    pub fn ask_pod(&self, pod: &str, port: u16, path: &str, key: Option<&str>) -> Result<Option<String>> {
-        let namespace = self.namespace();
-        let mut request = http::Request::get(format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"));
-        if let Some(key) = key {
-            // The cluster takes what stands in `authorization` for itself.
-            request = request.header("x-api-key", key);
-        }
-        let request = request.body(Body::from(Vec::new()))?;
-        let client = self.client().clone();
-        self.ask(&format!("ask pod `{pod}`"), async move {
-            // Nobody reads the answer before us: what a pod says against a request looks like an empty refusal of the cluster.
-            let answer = client.send(request).await?;
-            let status = answer.status();
-            let body = answer.into_body().collect_bytes().await?;
-            let text = String::from_utf8_lossy(&body).into_owned();
-            if status.is_success() {
-                return Ok(Some(text));
-            }
-            let refused = serde_json::from_str::<Status>(&text)
-                .ok()
-                .filter(|refused| refused.code != 0);
-            match refused {
-                Some(refused) => Err(kube::Error::Api(refused.boxed())),
-                None if status == http::StatusCode::UNAUTHORIZED => Ok(None),
-                None => {
-                    let refused = Status::failure(text.trim(), "the pod says so").with_code(status.as_u16());
-                    Err(kube::Error::Api(refused.boxed()))
-                }
-            }
-        })
     }
 }
 

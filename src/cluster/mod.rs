@@ -4,6 +4,7 @@ mod apply;
 mod denial;
 pub mod diagnosis;
 mod manifest;
+mod proxy;
 mod refusal;
 mod rights;
 pub mod rollout;

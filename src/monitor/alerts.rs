@@ -8,7 +8,7 @@ use minijinja::{Value, context};
 
 use super::prometheus::ALERTS;
 use super::query::{Scope, quantile};
-use crate::serve::metrics::{
+use crate::serve::metrics::table::{
     BUILD_INFO, DRIFT, DRIFT_SAMPLES, DURATION, LOST_LINES, MISSING, PREDICTION_DRIFT, QUEUE_CAPACITY, QUEUE_DEPTH,
     READY, REFUSED, RELOAD_FAILURES, REQUESTS,
 };

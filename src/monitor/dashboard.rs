@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::panel::{Panel, Query, View, source, unit};
 use super::query::{Scope, quantile};
-use crate::serve::metrics::{
+use crate::serve::metrics::table::{
     BUILD_INFO, DRIFT, DURATION, Kind, Metric, PREDICTION_DRIFT, QUEUE_CAPACITY, QUEUE_DEPTH, READY, REQUESTS, TABLE,
 };
 

@@ -1,6 +1,6 @@
 //! What watches a service: Prometheus' configuration, its alert rules, and a Grafana dashboard.
 //!
-//! All of it is made from the metrics that the server itself counts by, [`TABLE`](crate::serve::metrics::TABLE): an
+//! All of it is made from the metrics that the server itself counts by, [`TABLE`](crate::serve::metrics::table::TABLE): an
 //! expression takes the name of a metric from its constant, so that none is left that nobody tells. It writes no file and
 //! asks no server; where the servers are it is told.
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::serve::metrics::{Kind, Metric};
+use crate::serve::metrics::table::{Kind, Metric};
 
 /// One query of a panel.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Pieces of `PromQL`. What is asked, and what it means, is the alerts' and the dashboard's.
 
-use crate::serve::metrics::{Metric, Protocol};
+use crate::serve::metrics::Protocol;
+use crate::serve::metrics::table::Metric;
 
 /// The class of status of a server's own failures.
 const FAILED: &str = r#"status="5xx""#;

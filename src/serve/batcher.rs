@@ -8,7 +8,6 @@
 //! they come from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -16,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use super::metrics::{Dispatch, Metrics};
+use super::places::{Places, Queued};
 
 /// A request without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,33 +33,6 @@ pub enum BatchError {
     #[error("{0}")]
     Model(String),
 }
-
-/// The places for requests that wait, which all queues of a server share.
-#[derive(Debug)]
-pub struct Places {
-    taken: AtomicUsize,
-    /// With those that nobody waits for any more, and that the model has not come to yet.
-    queued: AtomicUsize,
-    capacity: usize,
-}
-
-/// For each place, requests that may be in the queues, those whose clients have gone among them: each is memory.
-const MOST_GONE: usize = 4;
-
-/// The place of one request. It is free again as soon as the model takes the request, or nobody waits for it any more.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    is_free: AtomicBool,
-}
-
-/// Frees a place when nobody waits any more.
-#[derive(Debug)]
-struct Waiting(Arc<Place>);
-
-/// Counts a request in a queue.
-#[derive(Debug)]
-struct Queued(Arc<Place>);
 
 /// The way to the model.
 #[derive(Clone, Debug)]
@@ -103,68 +76,6 @@ struct Batch {
     answers: Vec<f32>,
 }
 
-impl Places {
-    /// Room for `capacity` requests.
-    pub fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self {
-            taken: AtomicUsize::new(0),
-            queued: AtomicUsize::new(0),
-            capacity,
-        })
-    }
-
-    /// Requests that wait.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// Requests that can wait.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    fn has_one(&self) -> bool {
-        let queued = self.queued.load(Ordering::Relaxed);
-        self.taken() < self.capacity && queued < self.capacity.saturating_mul(MOST_GONE)
-    }
-
-    fn take(self: &Arc<Self>) -> Result<(Waiting, Queued), BatchError> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) < self.capacity {
-            if self.queued.fetch_add(1, Ordering::Relaxed) < self.capacity.saturating_mul(MOST_GONE) {
-                let place = Arc::new(Place {
-                    places: Arc::clone(self),
-                    is_free: AtomicBool::new(false),
-                });
-                return Ok((Waiting(Arc::clone(&place)), Queued(place)));
-            }
-            self.queued.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-        Err(BatchError::Full(self.capacity))
-    }
-}
-
-impl Place {
-    fn free(&self) {
-        if !self.is_free.swap(true, Ordering::Relaxed) {
-            self.places.taken.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.free();
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.0.free();
-        self.0.places.queued.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl<F: Fn(Vec<f32>) -> Result<Vec<f32>>> Work<F> {
     /// `forward` is the model: encoded inputs, `width` values each and at most `max_batch` at once, to answers.
     pub fn new(width: usize, max_batch: usize, metrics: &Arc<Metrics>, forward: F) -> Self {
@@ -192,7 +103,7 @@ impl Batcher {
     ///
     /// [`BatchError`].
     pub async fn answer(&self, inputs: Vec<f32>, deadline: Option<Instant>) -> Result<Vec<f32>, BatchError> {
-        let (_waiting, queued) = self.places.take()?;
+        let (_waiting, queued) = self.places.take().ok_or_else(|| self.full())?;
         let answer = self.send(inputs, deadline, Some(queued))?;
         let answer = match deadline {
             None => answer.await,
@@ -227,8 +138,12 @@ impl Batcher {
         if self.places.has_one() {
             Ok(())
         } else {
-            Err(BatchError::Full(self.places.capacity))
+            Err(self.full())
         }
+    }
+
+    fn full(&self) -> BatchError {
+        BatchError::Full(self.places.capacity())
     }
 
     fn send(
@@ -385,6 +300,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use super::super::places::MOST_GONE;
     use super::*;
     use std::sync::mpsc as gate;
     use std::thread;

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::metrics::{Kind, Metric};
+use super::metrics::table::{Kind, Metric};
 
 /// Observations are whole numbers (nanoseconds, inputs), so that their sum is one atomic addition; `scale` of them make
 /// one unit of the metric.

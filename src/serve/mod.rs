@@ -30,6 +30,7 @@ pub mod metrics;
 mod openapi;
 mod payload;
 mod placement;
+mod places;
 mod plain;
 mod playground;
 mod refusal;

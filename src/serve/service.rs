@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context, Result};
 
-use super::batcher::{self, Batcher, Places, Work};
+use super::batcher::{self, Batcher, Work};
 use super::cache::Cache;
 use super::drift::Drift;
 use super::front::Front;
 use super::metrics::{Metrics, Snapshot};
 use super::placement::Placement;
+use super::places::Places;
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::worker::{Task, Worker, Workers};

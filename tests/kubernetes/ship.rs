@@ -43,6 +43,17 @@ fn ship_trains_pushes_and_deploys_and_the_service_answers() {
     assert_eq!(again["deploy"]["revision"], 1);
     assert_eq!(service.pods(), before);
 
+    // A service with keys, and a key that is none of them: what the last link is told by the service is told here.
+    service.run(&["keys", "add", "phone"]).success();
+    let mut locked = service.command(&["ship", "--keys", "emberline.keys"]);
+    with_runtime(&mut locked);
+    locked.env("EMBERLINE_KEY", "none-of-them");
+    ran(&mut locked).code(1).says(&[
+        "Service `digits-service` wants a key, and was asked with none that it lets in",
+        "hint: `EMBERLINE_KEY` is the key that it is asked with",
+    ]);
+    let before = service.pods();
+
     // A gate that is missed ends it before anything is pushed or applied.
     service.configure(&format!(
         "name: digits\ndata: {{source: synthetic-digits, count: 2000, test_count: 500}}\ntrain: {{epochs: 1}}\n\

@@ -480,7 +480,15 @@ impl Target for Kubernetes {
     }
 
     fn ask(&self, path: &str, body: &str, key: Option<&str>) -> Result<String> {
-        self.cluster.post(&self.names.service(), "http", path, body, key)
+        let service = self.names.service();
+        let answer = self.cluster.post(&service, "http", path, body, key)?;
+        answer.ok_or_else(|| {
+            Problem::new(format!(
+                "Service `{service}` wants a key, and was asked with none that it lets in"
+            ))
+            .hint("`EMBERLINE_KEY` is the key that it is asked with; `emberline keys add NAME` makes one")
+            .into()
+        })
     }
 
     fn logs(&self, query: &LogQuery, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
