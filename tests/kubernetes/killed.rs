@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::requests::settled;
+use crate::disruption::settled;
 use crate::running::{signal, wait};
 use crate::service::Service;
 use crate::setup::cluster;
