@@ -26,12 +26,8 @@ fn assert_none_failed(what: &str, told: &Value) {
 }
 
 /// An address of this machine that leads to the service's pods.
-fn reached(service: &Service) -> String {
-    let address = format!("127.0.0.1:{}", service.node_port());
-    wait("the node port leads to the pods", || {
-        std::net::TcpStream::connect(&*address).is_ok()
-    });
-    address
+fn address(service: &Service) -> String {
+    format!("127.0.0.1:{}", service.node_port())
 }
 
 /// Pods of any kind that are not on their way out.
@@ -229,7 +225,7 @@ fn pods_that_are_deleted_or_evicted_lose_no_request() {
     let version = service.bundle();
     let bundle = service.path().join(".emberline/bundles").join(&version);
     service.deploy(&version, &["--replicas", "3"]);
-    let address = reached(&service);
+    let address = address(&service);
     let requests = Requests::to(&bundle, &address);
     delete(&service, &service.pods()[0]);
     wait("another pod", || settled(&service, 3));
@@ -252,7 +248,7 @@ fn a_drained_node_loses_no_request() {
     let bundle = service.path().join(".emberline/bundles").join(&version);
     service.deploy(&version, &["--replicas", "3"]);
     let before = service.pods();
-    let requests = Requests::to(&bundle, &reached(&service));
+    let requests = Requests::to(&bundle, &address(&service));
     drain(&service);
     wait("other pods", || settled(&service, 3));
     assert_none_failed("a drain", &requests.end());
@@ -267,7 +263,7 @@ fn a_killed_container_costs_its_neighbours_nothing() {
     let version = service.bundle();
     let bundle = service.path().join(".emberline/bundles").join(&version);
     service.deploy(&version, &["--replicas", "3"]);
-    let Some(killed) = kill_one(&service, &bundle, &reached(&service)) else {
+    let Some(killed) = kill_one(&service, &bundle, &address(&service)) else {
         skipped::for_want_of("the processes of the node", "sudo tests/cluster/up");
         return;
     };

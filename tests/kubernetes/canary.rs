@@ -18,7 +18,7 @@ use crate::setup::cluster;
 use crate::tool::{Ran, ran, skipped};
 
 #[test]
-fn one_that_is_as_good_is_promoted_and_no_request_that_was_taken_is_lost() {
+fn one_that_is_as_good_is_promoted_and_no_request_is_lost() {
     let Some((divided, first)) = Divided::new(region::bundle) else {
         return;
     };
@@ -80,7 +80,7 @@ fn one_that_is_as_good_is_promoted_and_no_request_that_was_taken_is_lost() {
 }
 
 #[test]
-fn one_that_predicts_otherwise_is_taken_away_before_its_time_and_no_request_that_was_taken_is_lost() {
+fn one_that_predicts_otherwise_is_taken_away_before_its_time_and_no_request_is_lost() {
     let Some((divided, first)) = Divided::new(region::bundle) else {
         return;
     };

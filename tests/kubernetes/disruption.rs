@@ -1,4 +1,5 @@
 //! What others do to the pods of a service: delete and evict them, drain their node, kill their containers.
+#![allow(dead_code)] // the bench uses its part
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -140,11 +141,6 @@ pub fn kill_one(service: &Service, bundle: &Path, address: &str) -> Option<Kille
         .iter()
         .map(|pod| format!("127.0.0.1:{}", service.node_port_of(pod)))
         .collect();
-    for address in &addresses {
-        wait("the node port leads to the neighbour", || {
-            std::net::TcpStream::connect(&**address).is_ok()
-        });
-    }
     let through = Requests::to(bundle, address);
     let to_neighbours: Vec<Requests> = addresses.iter().map(|address| Requests::to(bundle, address)).collect();
     signal(process, Signal::KILL);

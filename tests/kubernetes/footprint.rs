@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::fixture::http::Connection;
 use crate::fixture::{bundle_of, digits_bundle};
-use crate::running::wait;
 use crate::service::Service;
 use crate::setup::cluster;
 
@@ -71,7 +70,6 @@ fn replicas_get_what_was_measured_and_it_is_enough() {
         std::io::Result::Ok(answer.status)
     };
     let one = json!({ "instances": [input] }).to_string();
-    wait("the node port leads to the pod", || ask(one.as_bytes()).is_ok());
     for _ in 0..200 {
         assert_eq!(ask(one.as_bytes()).expect("an answer"), 200);
     }

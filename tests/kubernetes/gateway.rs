@@ -7,9 +7,8 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 use crate::fixture::http::get;
-use crate::running::wait;
 use crate::service::Service;
-use crate::setup::{Cluster, cluster, kit, succeeded};
+use crate::setup::{Cluster, cluster, kit, reached, succeeded};
 use crate::tool::found;
 
 /// This machine's nginx as an image that the cluster has.
@@ -75,8 +74,8 @@ fn requests_reach_every_replica_through_the_gateway_and_go_on_while_they_are_rep
         hint.contains(&format!("port {port}")) && hint.contains("port-forward"),
         "{hint}"
     );
+    reached(port);
     let address = ([127, 0, 0, 1], port).into();
-    wait("the gateway answers", || std::net::TcpStream::connect(address).is_ok());
     let model = get(address, "/digits/v2/models/digits");
     assert_eq!(model.status, 200);
     assert!(

@@ -153,7 +153,6 @@ fn clients_need_a_key_of_the_file() {
 
     let port = service.node_port();
     let status = |key: Option<&str>| status(port, key);
-    wait("the node port leads to the pods", || status(None).is_some());
     assert_eq!(status(None), Some(401));
     assert_eq!(status(Some("wrong")), Some(401));
     assert_eq!(status(Some(&key)), Some(200));

@@ -40,9 +40,6 @@ fn a_service_is_deployed_rolled_scaled_rolled_back_and_deleted_without_a_failed_
     assert_eq!(service.pods(), before);
 
     let port = service.node_port();
-    wait("the node port leads to the pods", || {
-        crate::running::Connection::open(port).is_ok_and(|mut open| open.predict(true).is_ok())
-    });
     let load = Load::on(port);
     assert_eq!(service.deploy(&second, &["--replicas", "3"])["revision"], 2);
     assert_eq!(numbers(&service.ok(&["scale", "--replicas", "1"])), (1, 1));

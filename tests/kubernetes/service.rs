@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::fixture;
 use crate::running::version_of;
-use crate::setup::{Cluster, Namespace, succeeded};
+use crate::setup::{Cluster, Namespace, reached, succeeded};
 use crate::tool::{Ran, emberline, ran};
 
 /// The label of pods that a test has marked.
@@ -147,7 +147,9 @@ impl Service {
             },
         }));
         let service = self.namespace.json(&["get", "service", name]);
-        service["spec"]["ports"][0]["nodePort"].as_u64().expect("a port") as u16
+        let port = service["spec"]["ports"][0]["nodePort"].as_u64().expect("a port") as u16;
+        reached(port);
+        port
     }
 
     /// What of ours is left in the namespace.

@@ -9,8 +9,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use crate::running::wait;
 use crate::tool::{found, skipped};
@@ -160,6 +162,26 @@ impl Drop for Namespace {
         self.cluster
             .kubectl(&["delete", "namespace", self.name(), "--wait=false"]);
     }
+}
+
+/// Waits until a port of the node, which is this machine, leads to pods.
+///
+/// It is asked from 127.0.0.2, so that no later client has the address and port of an early try: what comes to a Service
+/// without endpoints is rejected, and the node remembers for two minutes that it was not translated. A connection from the
+/// same port within that time is not translated either, and so refused, whatever the Service has by then.
+pub fn reached(port: u16) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let connect = async || -> std::io::Result<()> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(([127, 0, 0, 2], 0).into())?;
+        let connecting = socket.connect(([127, 0, 0, 1], port).into());
+        tokio::time::timeout(Duration::from_secs(1), connecting).await??;
+        Ok(())
+    };
+    wait("the port of the node leads to pods", || {
+        runtime.block_on(connect()).is_ok()
+    });
 }
 
 /// A command of tests/cluster.

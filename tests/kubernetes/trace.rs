@@ -5,7 +5,6 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::running::wait;
 use crate::service::{Service, with_runtime};
 use crate::setup::{cluster, registry, succeeded};
 use crate::tool::{emberline, ran};
@@ -114,9 +113,6 @@ fn a_pod_an_image_and_an_address_lead_to_weights_data_and_source() {
 
     // From an address, which leads to the history, and that to the image.
     let address = format!("http://127.0.0.1:{}", service.node_port());
-    wait("the node port leads to the pod", || {
-        service.run(&["trace", &address]).code == Some(0)
-    });
     let report = service.ok(&["trace", &address]);
     whole(&report);
     assert_eq!(fact(&report, "version").1, format!("the server at {address}"));
