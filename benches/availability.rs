@@ -22,9 +22,10 @@ mod setup;
 mod tool;
 
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -80,21 +81,8 @@ impl Count {
     }
 }
 
-impl AddAssign for Count {
-    fn add_assign(&mut self, other: Self) {
-        self.times += other.times;
-        self.sent += other.sent;
-        self.failed += other.failed;
-        self.p99 = self.p99.max(other.p99);
-        self.seconds += other.seconds;
-        for (reason, count) in other.reasons {
-            *self.reasons.entry(reason).or_default() += count;
-        }
-    }
-}
-
-/// Changes a service of its own, as long as there are rounds left.
-fn count(cluster: &Cluster, rounds: &AtomicUsize) -> [Count; CHANGES.len()] {
+/// Changes a service of its own, as long as there are rounds left, and adds to the counts.
+fn change(cluster: &Cluster, rounds: &AtomicUsize, counts: &[Mutex<Count>; CHANGES.len()]) {
     // Little is promised to each, so that all of them fit on the one node.
     let service = Service::with(cluster, ", cpu: 10m");
     let (first, second) = (service.bundle(), service.bundle());
@@ -126,16 +114,15 @@ fn count(cluster: &Cluster, rounds: &AtomicUsize) -> [Count; CHANGES.len()] {
         },
         &|| under_requests(&|| drain(&service)),
     ];
-    let mut counts: [Count; CHANGES.len()] = Default::default();
     let left = |rounds: usize| rounds.checked_sub(1);
     while rounds.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
-        for (count, change) in counts.iter_mut().zip(changes) {
+        for (count, change) in counts.iter().zip(changes) {
             let start = Instant::now();
             let told = change();
-            count.add(&told, start.elapsed().as_secs_f64());
+            let seconds = start.elapsed().as_secs_f64();
+            count.lock().expect("no panic").add(&told, seconds);
         }
     }
-    counts
 }
 
 fn main() -> ExitCode {
@@ -147,17 +134,16 @@ fn main() -> ExitCode {
     };
     let services = SERVICES.min(rounds);
     let rounds = AtomicUsize::new(rounds);
-    let mut counts: [Count; CHANGES.len()] = Default::default();
-    std::thread::scope(|scope| {
+    let counts: [Mutex<Count>; CHANGES.len()] = Default::default();
+    let all_went_on = std::thread::scope(|scope| {
         let services: Vec<_> = (0..services)
-            .map(|_| scope.spawn(|| count(&cluster, &rounds)))
+            .map(|_| scope.spawn(|| change(&cluster, &rounds, &counts)))
             .collect();
-        for service in services {
-            for (sum, count) in counts.iter_mut().zip(service.join().expect("its rounds")) {
-                *sum += count;
-            }
-        }
+        let ends: Vec<_> = services.into_iter().map(ScopedJoinHandle::join).collect();
+        ends.iter().all(Result::is_ok)
     });
+    // What was counted is told, also when something went wrong meanwhile.
+    let counts = counts.map(|count| count.into_inner().expect("no panic"));
 
     println!("change            times  seconds each  requests  failed  longest p99");
     for (count, name) in counts.iter().zip(CHANGES) {
@@ -174,7 +160,7 @@ fn main() -> ExitCode {
         }
     }
     let failed: u64 = counts.iter().map(|count| count.failed).sum();
-    if failed == 0 {
+    if failed == 0 && all_went_on {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -25,6 +25,14 @@ const NOT_THERE: [&str; 6] = [
     "unauthorized",
     "denied",
 ];
+/// What a node says that has no time for a container now: to read a Secret, to have it made, or to forget one that was made too
+/// late. It tries again.
+const BUSY: [&str; 4] = [
+    "failed to sync ",
+    "timed out waiting",
+    "context deadline exceeded",
+    "is reserved for",
+];
 /// What a scheduler says of nodes that are away for a while: on their way up, cut off, or drained.
 const AWAY: [&str; 3] = ["node.kubernetes.io/", "were unschedulable", "no nodes available"];
 /// What autoscalers of nodes say of a pod that they make a node for: cluster-autoscaler, and Karpenter.
@@ -177,7 +185,8 @@ pub fn cause(pod: &Pod) -> Option<Cause> {
             hopeless(reason == "ImagePullBackOff" || NOT_THERE.iter().any(|words| message.contains(words))),
         ),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            told(format!("cannot be started: {message}"), None, Outlook::Hopeless)
+            let is_busy = BUSY.iter().any(|words| message.contains(words));
+            told(format!("cannot be started: {message}"), None, hopeless(!is_busy))
         }
         _ => match ended(status) {
             Some(ended) => {
@@ -304,6 +313,19 @@ mod tests {
                 waiting("CreateContainerConfigError", "why"),
                 "cannot be started: why",
                 Hopeless,
+            ),
+            (
+                waiting(
+                    "CreateContainerConfigError",
+                    "failed to sync secret cache: timed out waiting for the condition",
+                ),
+                "cannot be started: failed to sync",
+                Open,
+            ),
+            (
+                waiting("CreateContainerError", "context deadline exceeded"),
+                "cannot be started: context",
+                Open,
             ),
             (crashed(1, "Error", ""), "ended with code 1", Open),
             (crashed(2, "Error", ""), "ended with code 1", Hopeless),

@@ -32,6 +32,8 @@ pub use denial::Outlook;
 pub use manifest::Manifest;
 pub use refusal::{is_absent, refusal};
 pub use rights::Right;
+#[cfg(test)]
+pub use rights::named_by;
 
 /// Who writes what is applied: it owns those fields, and no others.
 pub const FIELD_MANAGER: &str = "emberline";

@@ -99,3 +99,24 @@ impl Cluster {
         Ok(lacking)
     }
 }
+
+/// What the Role in a guide allows: group, kind and verb of each right.
+#[cfg(test)]
+pub fn named_by(guide: &str) -> std::collections::BTreeSet<String> {
+    use k8s_openapi::api::rbac::v1::Role;
+
+    let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(guide);
+    let guide = std::fs::read_to_string(guide).expect("the guide");
+    let (_, role) = guide.split_once("```yaml\napiVersion: rbac").expect("a role");
+    let (role, _) = role.split_once("```").expect("its end");
+    let role: Role = serde_saphyr::from_str(&format!("apiVersion: rbac{role}")).expect("a role");
+    let mut named = std::collections::BTreeSet::new();
+    for rule in role.rules.unwrap_or_default() {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                named.extend(rule.verbs.iter().map(|verb| format!("{group} {resource} {verb}")));
+            }
+        }
+    }
+    named
+}

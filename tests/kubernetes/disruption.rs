@@ -70,17 +70,15 @@ pub fn drain(service: &Service) {
         service.mark(pod, mark);
     }
     let pod = service.namespace.json(&["get", "pod", &pods[0]]);
-    let cordoned = Cordoned {
-        service,
-        node: pod["spec"]["nodeName"].as_str().expect("a node").to_owned(),
-    };
-    let closed = NODE.lock().expect("no panic");
+    let node = pod["spec"]["nodeName"].as_str().expect("a node");
+    let closing = NODE.lock().expect("no panic");
+    let cordoned = Cordoned { service, node };
     let mut drain = Command::new("kubectl")
         .arg("--kubeconfig")
         .arg(service.cluster.kubeconfig())
         .args([
             "drain",
-            &cordoned.node,
+            node,
             "--ignore-daemonsets",
             "--delete-emptydir-data",
             "--timeout=150s",
@@ -91,30 +89,25 @@ pub fn drain(service: &Service) {
         .spawn()
         .expect("kubectl runs");
     wait("the drain has closed the node", || cordoned.is_closed());
-    cordoned.open();
-    drop(closed);
+    drop((cordoned, closing));
     assert!(drain.wait().expect("its end").success());
 }
 
-/// A node that takes no pods while it is drained; it takes them again when this goes, however that comes.
+/// A node that is closed; it takes pods again when this goes, however that comes.
 struct Cordoned<'a> {
     service: &'a Service,
-    node: String,
+    node: &'a str,
 }
 
 impl Cordoned<'_> {
     fn is_closed(&self) -> bool {
-        self.service.cluster.json(&["get", "node", &self.node])["spec"]["unschedulable"] == true
-    }
-
-    fn open(&self) {
-        self.service.cluster.kubectl(&["uncordon", &self.node]);
+        self.service.cluster.json(&["get", "node", self.node])["spec"]["unschedulable"] == true
     }
 }
 
 impl Drop for Cordoned<'_> {
     fn drop(&mut self) {
-        self.open();
+        self.service.cluster.kubectl(&["uncordon", self.node]);
     }
 }
 

@@ -24,6 +24,7 @@ mod killed;
 mod logs;
 mod monitoring;
 mod objects;
+mod operator;
 mod pipeline;
 mod requests;
 mod rollout;

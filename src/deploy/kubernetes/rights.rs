@@ -68,32 +68,13 @@ pub fn rights(keys: bool, extras: &BTreeSet<Extra>) -> impl Iterator<Item = Righ
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use k8s_openapi::api::rbac::v1::Role;
-
     use super::*;
+    use crate::cluster::named_by;
 
     #[test]
     fn the_guide_names_the_same_rights() {
-        let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/deploying.md");
-        let guide = std::fs::read_to_string(guide).expect("the guide");
-        let (_, role) = guide.split_once("```yaml\napiVersion: rbac").expect("a role");
-        let (role, _) = role.split_once("```").expect("its end");
-        let role: Role = serde_saphyr::from_str(&format!("apiVersion: rbac{role}")).expect("a role");
-        let mut named = BTreeSet::new();
-        for rule in role.rules.unwrap_or_default() {
-            for group in rule.api_groups.iter().flatten() {
-                for resource in rule.resources.iter().flatten() {
-                    named.extend(
-                        rule.verbs
-                            .iter()
-                            .map(|verb| (group.clone(), resource.clone(), verb.clone())),
-                    );
-                }
-            }
-        }
-        let owned = |right: Right| (right.group.to_owned(), right.resource.to_owned(), right.verb.to_owned());
-        assert_eq!(named, rights(true, &Extra::ALL.into()).map(owned).collect());
+        let extras = Extra::ALL.into();
+        let needed = rights(true, &extras).map(|right| format!("{} {} {}", right.group, right.resource, right.verb));
+        assert_eq!(named_by("docs/guide/deploying.md"), needed.collect());
     }
 }
