@@ -34,6 +34,8 @@ const DEADLINE: u64 = LONGEST + 60;
 const BEGINNING: Duration = Duration::from_secs(15);
 /// Requests of which one at least has to be answered, or nothing is to be proved.
 const TRIED: u64 = 50;
+/// How long the probe of the change before may take to go.
+const FORMER: Duration = Duration::from_secs(5);
 /// How long the pods that were replaced may take to go, while the probe goes on.
 const GOING: Duration = Duration::from_secs(15);
 /// How long a probe may take to end: what a request may take, and a margin.
@@ -113,8 +115,8 @@ impl Kubernetes {
     fn create(&self, prober: &mut Prober, image: &str, port: u16) -> Result<()> {
         let found: Option<Pod> = self.cluster.get(&prober.name)?;
         self.cluster.check_ours(found.as_ref(), MANAGED)?;
-        if found.is_some() {
-            prober.remove();
+        if let Some(former) = found {
+            self.make_room(prober, &former)?;
         }
         let mut labels = self.names.labels(None);
         labels.insert("app.kubernetes.io/component".to_owned(), "probe".to_owned());
@@ -135,6 +137,24 @@ impl Kubernetes {
             prober.name
         );
         prober.removed = false;
+        Ok(())
+    }
+
+    /// Waits until a former probe has gone, which it does by itself when its change is over; one that a client has left behind is
+    /// taken away. A node that has two pods of one name to do with may take one for the other.
+    fn make_room(&self, prober: &mut Prober, former: &Pod) -> Result<()> {
+        let is_going = former.metadata.deletion_timestamp.is_some();
+        let deadline = Instant::now() + FORMER;
+        if !is_going {
+            prober.remove();
+        }
+        while self.cluster.get::<Pod>(&prober.name)?.is_some() {
+            if Instant::now() > deadline {
+                prober.remove();
+                break;
+            }
+            std::thread::sleep(POLL);
+        }
         Ok(())
     }
 
