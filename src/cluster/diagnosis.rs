@@ -327,6 +327,11 @@ mod tests {
                 "cannot be started: context",
                 Open,
             ),
+            (
+                waiting("CreateContainerError", "the name `a` is reserved for `b`"),
+                "cannot be started: the name",
+                Open,
+            ),
             (crashed(1, "Error", ""), "ended with code 1", Open),
             (crashed(2, "Error", ""), "ended with code 1", Hopeless),
             (crashed(1, "Error", "error: no\n"), "ended with code 1: no", Open),
