@@ -83,8 +83,7 @@ impl Count {
 
 /// Changes a service of its own, as long as there are rounds left, and adds to the counts.
 fn change(cluster: &Cluster, rounds: &AtomicUsize, counts: &[Mutex<Count>; CHANGES.len()]) {
-    // Little is promised to each, so that all of them fit on the one node.
-    let service = Service::with(cluster, ", cpu: 10m");
+    let service = Service::new(cluster);
     let (first, second) = (service.bundle(), service.bundle());
     let bundle = service.path().join(".emberline/bundles").join(&first);
     let replicas = REPLICAS.to_string();

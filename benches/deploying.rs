@@ -1,7 +1,8 @@
 //! How long a person waits for a deploy to Kubernetes: for a version of three replicas that arrives, and for one that never will.
 //!
-//! `cargo bench --bench deploying` does each five times; `EMBERLINE_BENCH=short` makes it once. It needs the cluster of
-//! tests/cluster, and fails when a deploy of an image that is there takes 15 s each time, or the diagnosis of one that is not 10 s.
+//! `cargo bench --bench deploying` does each five times, and fails when a deploy of an image that is there takes 15 s each time,
+//! or the diagnosis of one that is not 10 s. `EMBERLINE_BENCH=short` makes it once, which is too few to judge by: it fails what
+//! takes twice as long. It needs the cluster of tests/cluster.
 #![allow(clippy::print_stdout)] // a bench is for its numbers
 
 #[path = "../tests/fixture/mod.rs"]
@@ -73,9 +74,10 @@ fn main() -> ExitCode {
     ];
     let mut times: [Vec<f64>; 4] = Default::default();
     let shortest = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    let is_late =
-        |times: &[Vec<f64>; 4]| (changes.iter().zip(times)).any(|((_, most, _), times)| shortest(times) >= *most);
-    let rounds = if short { SHORT } else { ROUNDS };
+    let (rounds, allowance) = if short { (SHORT, 2.0) } else { (ROUNDS, 1.0) };
+    let is_late = |times: &[Vec<f64>; 4]| {
+        (changes.iter().zip(times)).any(|((_, most, _), times)| shortest(times) >= *most * allowance)
+    };
     // What is late for once may be the machine's fault, and is asked again.
     for round in 0.. {
         if round >= rounds && !(round == rounds && is_late(&times)) {

@@ -9,6 +9,7 @@
 //! grossly wrong. `EMBERLINE_RUNTIME` names the server; otherwise it is the one that cargo builds along, which is not
 //! linked as the one in an image is.
 
+mod cores;
 #[path = "../../tests/fixture/mod.rs"]
 mod fixture;
 mod load;
@@ -390,32 +391,38 @@ fn half_load(bench: &mut Bench) {
         .figure("p99 at half load", measured, Goal::Milliseconds(2.0), &details);
 }
 
-/// Gathering must cost nothing where there is nothing to gather. A request and its answer take half as long where both ends
-/// happen to be on one core, and stay there: so each turn has a server of its own, and the quickest counts.
+/// Gathering must cost nothing where there is nothing to gather. A request and its answer take half as long, or twice, where
+/// the scheduler happens to have put the two ends on one core: so it is told where they are, on one core and on two.
 fn one_connection(bench: &mut Bench) {
-    let turns = if bench.short { 8 } else { 25 };
-    let mut quickest = [f64::MAX; 2];
-    for _ in 0..turns {
-        for (side, flags) in [&[][..], &["--max-batch", "1"]].into_iter().enumerate() {
-            let server = serve(&bench.runtime, &bench.bundle, flags);
-            let target = Target {
-                address: server.address,
-                request: bench.ours.target.request.clone(),
-            };
-            let outcome = offer(&target, 1, Pace::Closed, Duration::from_millis(200)).expect("the server listens");
-            assert!(outcome.is_clean(), "{} answers were no 200s", outcome.sent);
-            quickest[side] = quickest[side].min(outcome.quantile(0.5));
+    let allowed = cores::allowed();
+    let [generator, other] = cores::ends(&allowed);
+    cores::keep_generator_on(generator);
+    for (place, core) in [("on one core", generator), ("on two", other)] {
+        if place == "on two" && core == generator {
+            bench.report.note("one connection on two cores: SKIPPED, there is one");
+            continue;
         }
+        let servers = [&[][..], &["--max-batch", "1"]].map(|flags| {
+            let mut command = cores::command_on(core, &bench.runtime);
+            command.arg(&bench.bundle).args(["--port", "0"]).args(flags);
+            Server::start(command)
+        });
+        let targets = servers.each_ref().map(|server| Target {
+            address: server.address,
+            request: bench.ours.target.request.clone(),
+        });
+        let sides = [0, 1].map(|side| (&targets[side], servers[side].process()));
+        let turns = bench.turns(sides, 1, Pace::Closed);
+        let latency = |side: &(Outcome, f64)| side.0.quantile(0.5);
+        let ratios = turns.iter().map(|[with, without]| latency(without) / latency(with));
+        bench.report.figure(
+            &format!("one connection {place}: latency without batching by with"),
+            ratios.collect(),
+            Goal::Ratio(1.0 - NOISE),
+            &format!("with {}; without {}", summary(&turns, 0), summary(&turns, 1)),
+        );
     }
-    let [with, without] = quickest;
-    let details = format!(
-        "median of the quickest of {turns} turns: {:.1} us with batching, {:.1} us without",
-        with * 1e6,
-        without * 1e6
-    );
-    let goal = Goal::Ratio(1.0 - NOISE);
-    let name = "one connection: latency without batching by with";
-    bench.report.figure(name, vec![without / with], goal, &details);
+    cores::keep_generator_on(&allowed);
 }
 
 fn connections(bench: &mut Bench) {

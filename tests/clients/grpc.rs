@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
 use crate::fixture::http::get;
 use crate::fixture::process::{Server, server, start_with_grpc};
 use crate::fixture::{digits_bundle, table_bundle};
-use crate::tool::{found, ran, run};
+use crate::tool::{certificate, ran, run};
 use crate::{beside, python};
 
 /// Runs a script against servers of images and of a table.
@@ -38,39 +37,19 @@ fn kserves_client_gets_the_golden_answers_over_grpc() {
     passes("kserve_grpc.py", "kserve");
 }
 
-/// A certificate for this machine, and its key.
-fn certificate(folder: &Path) -> [String; 2] {
-    let files = ["server.pem", "server.key"].map(|name| folder.join(name).to_string_lossy().into_owned());
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-    ]);
-    openssl.args(["-days", "2", "-subj", "/CN=localhost"]);
-    openssl.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
-    openssl.args(["-out", &files[0], "-keyout", &files[1]]);
-    ran(&mut openssl).success();
-    files
-}
-
 #[test]
 fn keys_tls_request_ids_and_the_log_are_those_of_the_first_port() {
     let Some(mut python) = python("python", "grpc") else {
         return;
     };
-    if !found("openssl", "apt-get install openssl") {
+    if !certificate::can_be_made() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let bundle = digits_bundle(folder.path());
     let key = run(folder.path(), &["keys", "add", "phone"]).success().stdout;
     let keys = folder.path().join("emberline.keys");
-    let [certificate, private] = certificate(folder.path());
+    let [certificate, private] = certificate::made(folder.path(), "server");
     let mut command = server();
     let log = folder.path().join("access.log");
     command
@@ -78,7 +57,10 @@ fn keys_tls_request_ids_and_the_log_are_those_of_the_first_port() {
         .args(["--port", "0", "--grpc-port", "0", "--access-log", "--keys"]);
     command
         .arg(keys)
-        .args(["--tls-cert", &certificate, "--tls-key", &private]);
+        .arg("--tls-cert")
+        .arg(&certificate)
+        .arg("--tls-key")
+        .arg(&private);
     command.stdout(fs::File::create(&log).expect("a file"));
     let (mut server, said) = Server::start_and_hear(command);
     let grpc = said.iter().find_map(|line| line.strip_prefix("gRPC on https://"));
@@ -86,7 +68,7 @@ fn keys_tls_request_ids_and_the_log_are_those_of_the_first_port() {
         .arg(beside("grpc_keys.py"))
         .arg(grpc.expect("an address"))
         .arg(&bundle);
-    ran(python.args([key.trim_end(), &certificate])).success();
+    ran(python.arg(key.trim_end()).arg(&certificate)).success();
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), Some(0));
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::running::wait;
 use crate::service::Service;
 use crate::setup::{cluster, succeeded};
+use crate::tool::Ran;
 use crate::webhook::Webhook;
 
 /// A policy of the cluster for one namespace; it goes with the test, however that ends.
@@ -86,21 +87,25 @@ fn pod_of(version: &str) -> Value {
     })
 }
 
+/// Deploys a version that the cluster forbids: the one that serves goes on, and nobody waits for what will not come.
+#[track_caller]
+fn deploy_forbidden(service: &Service, version: &str, timeout: &str) -> Ran {
+    let before = service.pods();
+    let start = Instant::now();
+    let arguments = ["deploy", "--allow-ungated", "--no-probe", "--bundle", version];
+    let ran = service.run(&[&arguments[..], &["--timeout", timeout]].concat());
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+    assert_eq!(service.pods(), before, "{}", ran.stderr);
+    ran
+}
+
 #[test]
 fn what_the_cluster_forbids_is_told_with_whose_rule_it_is() {
     let Some(cluster) = cluster() else { return };
     let service = Service::new(&cluster);
     let (first, second) = (service.bundle(), service.bundle());
     service.deploy(&first, &[]);
-    let before = service.pods();
-    let deploy = || {
-        let start = Instant::now();
-        let arguments = ["deploy", "--allow-ungated", "--bundle", &second, "--timeout", "5m"];
-        let ran = service.run(&[&arguments[..], &["--no-probe"]].concat());
-        assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
-        assert_eq!(service.pods(), before, "{}", ran.stderr);
-        ran
-    };
+    let deploy = || deploy_forbidden(&service, &second, "5m");
 
     // The Deployment itself: known before anything is changed.
     let policy = Policy::new(&service, "apps", "deployments", &all_but(&second));
@@ -175,26 +180,17 @@ fn webhooks_that_forbid_add_or_are_silent_are_named() {
     let service = Service::new(&cluster);
     let (first, second) = (service.bundle(), service.bundle());
     service.deploy(&first, &[]);
-    let before = service.pods();
-    let deploy = |timeout: &str| {
-        let arguments = ["deploy", "--allow-ungated", "--bundle", &second, "--timeout", timeout];
-        let ran = service.run(&[&arguments[..], &["--no-probe"]].concat());
-        assert_eq!(service.pods(), before, "{}", ran.stderr);
-        ran
-    };
-    let quick = |start: Instant| assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+    let deploy = |timeout| deploy_forbidden(&service, &second, timeout);
 
     let Some(mut asked) = Webhook::Forbids.asked(&service, &second) else {
         return;
     };
     asked.wait(&pod_of(&second));
-    let start = Instant::now();
     deploy("5m").code(4).says(&[
         "deploy failed and was rolled back: the cluster makes no pod",
         "not on a Friday",
         &format!("hint: the cluster's webhook `{}` forbids it", asked.name),
     ]);
-    quick(start);
 
     // One that does not answer may answer yet: that is waited for, and what was waited for is told.
     asked.fall_silent();
@@ -212,13 +208,11 @@ fn webhooks_that_forbid_add_or_are_silent_are_named() {
         return;
     };
     asked.wait(&pod_of(&second));
-    let start = Instant::now();
     deploy("5m").code(4).says(&[
         "deploy failed and was rolled back: the cluster makes no pod",
         "violates PodSecurity \"restricted",
         "hint: what emberline makes keeps to the standard `restricted`: something else adds to its pods",
     ]);
-    quick(start);
 }
 
 #[test]

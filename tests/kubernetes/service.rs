@@ -29,7 +29,8 @@ impl Service {
         Self::with(cluster, "")
     }
 
-    /// The same, with more keys for `deploy`, each after a comma.
+    /// The same, with more keys for `deploy`, each after a comma. Its replicas are promised little of a processor, because
+    /// those of all tests that run at a time have to fit on one node of two cores.
     pub fn with(cluster: &Cluster, keys: &str) -> Self {
         let service = Self {
             folder: tempfile::tempdir().expect("a folder"),
@@ -38,7 +39,7 @@ impl Service {
         };
         let namespace = service.namespace.name();
         service.configure(&format!(
-            "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}{keys}}}\n"
+            "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}, cpu: 10m{keys}}}\n"
         ));
         service
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::running::wait;
 use crate::service::Service;
 use crate::setup::succeeded;
-use crate::tool::found;
+use crate::tool::{certificate, found};
 
 /// What a webhook is asked for: whether a pod may be, or what is to be added to it.
 #[derive(Clone, Copy)]
@@ -30,35 +30,14 @@ pub struct Asked<'a> {
 impl Webhook {
     /// Has the cluster ask it from now on. None where this machine has not what it is made of.
     pub fn asked<'a>(self, service: &'a Service, version: &str) -> Option<Asked<'a>> {
-        if !found("openssl", "apt-get install openssl") || !found("python3", "apt-get install python3") {
+        if !certificate::can_be_made() || !found("python3", "apt-get install python3") {
             return None;
         }
         let (does, kind) = match self {
             Self::Forbids => ("forbid", "ValidatingWebhookConfiguration"),
             Self::AddsSidecar => ("sidecar", "MutatingWebhookConfiguration"),
         };
-        let [certificate, key] = ["webhook.crt", "webhook.key"].map(|name| service.path().join(name));
-        let mut openssl = Command::new("openssl");
-        openssl.args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-        ]);
-        openssl.args([
-            "-days",
-            "2",
-            "-subj",
-            "/CN=webhook",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-        ]);
-        openssl.arg("-out").arg(&certificate).arg("-keyout").arg(&key);
-        succeeded(openssl.output().expect("openssl runs"));
-
+        let [certificate, key] = certificate::made(service.path(), "webhook");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes/webhook.py");
         let mut server = Command::new("python3")
             .arg(script)

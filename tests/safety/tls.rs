@@ -14,11 +14,11 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::fixture::digits_bundle;
 use crate::fixture::http::Connection;
 use crate::fixture::process::{Server, run, server, start, until};
-use crate::tool;
+use crate::tool::{self, certificate};
 
 /// Whether there is what these tests need.
 fn tools() -> bool {
-    tool::found("openssl", "apt-get install openssl") && tool::found("curl", "apt-get install curl")
+    certificate::can_be_made() && tool::found("curl", "apt-get install curl")
 }
 
 struct Pair {
@@ -29,20 +29,7 @@ struct Pair {
 impl Pair {
     /// A certificate for this machine that is its own root.
     fn new(folder: &Path, name: &str) -> Self {
-        let certificate = folder.join(format!("{name}.pem"));
-        let key = folder.join(format!("{name}.key"));
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .args(["-nodes", "-days", "2", "-subj"])
-            .arg(format!("/CN={name}"))
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"])
-            .arg(&certificate)
-            .arg("-keyout")
-            .arg(&key)
-            .output()
-            .expect("openssl");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let [certificate, key] = certificate::made(folder, name);
         Self { certificate, key }
     }
 
