@@ -11,8 +11,9 @@ use std::process::Stdio;
 
 use emberline::bundle::{Bundle, Evaluation, Verdict};
 use emberline::project::GateConfig;
+use fixture::port;
 use fixture::{digits_bundle, digits_bundle_with_wrong_golden};
-use running::{Connection, Deployment, Load, free_port, pids, runs, signal, version_of, wait};
+use running::{Connection, Deployment, Load, pids, runs, signal, version_of, wait};
 use rustix::process::{Pid, Signal, getsid, kill_process_group};
 use serde_json::{Value, json};
 
@@ -146,6 +147,8 @@ fn a_later_deployment_that_fails_leaves_the_former_version_serving() {
     assert!(errors.contains("no bundle before revision 1"), "{errors}");
     let errors = deployment.fails(1, &["rollback", "--revision", "2"]);
     assert!(errors.contains("never served"), "{errors}");
+    let errors = deployment.fails(1, &["rollback", "2"]);
+    assert!(errors.contains("hint: `--revision 2` names a revision"), "{errors}");
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn a_port_in_use_is_told_and_leaves_nothing_behind() {
     wait("the supervisor has ended", || !runs(supervisor));
 
     // A service that runs goes on when the port that it should move to is in use.
-    let free = free_port().to_string();
+    let free = port::free().to_string();
     deployment.ok(&["deploy", "--allow-ungated", "--port", &free]);
     deployment.fails(4, &["deploy", "--allow-ungated"]);
     assert!(ready(&deployment.ok(&["scale", "--replicas", "2"]), 2));
@@ -186,7 +189,7 @@ fn a_service_moves_to_another_port() {
     let mut deployment = Deployment::new();
     digits_bundle(deployment.path());
     deployment.ok(&["deploy", "--allow-ungated"]);
-    let (before, after) = (deployment.port, free_port());
+    let (before, after) = (deployment.port, port::free());
     let report = deployment.ok(&["deploy", "--allow-ungated", "--port", &after.to_string()]);
     assert_eq!(report["address"], format!("http://127.0.0.1:{after}"));
     assert_eq!(report["revision"], 2);
@@ -398,7 +401,7 @@ fn only_a_bundle_whose_gate_has_passed_is_deployed() {
 fn each_destination_has_its_own_service() {
     let deployment = Deployment::new();
     digits_bundle(deployment.path());
-    let port = free_port();
+    let port = port::free();
     let overlay = format!("deploy: {{port: {port}}}\n");
     fs::write(deployment.path().join("emberline.staging.yaml"), overlay).expect("an overlay");
     let first = deployment.ok(&["deploy", "--allow-ungated"]);

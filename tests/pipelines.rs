@@ -5,7 +5,7 @@ mod fixture;
 mod tool;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,14 +45,13 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         fs::create_dir(folder.path().join("home")).expect("a home");
         // What is in the image is tested elsewhere: here it is enough that there is one to put in.
         let runtime = fixture::static_executable(fixture::X86_64);
         fs::write(folder.path().join("runtime"), runtime).expect("a runtime");
         Self {
             folder,
-            port: port.expect("a free port").port(),
+            port: fixture::port::free(),
         }
     }
 

@@ -3,7 +3,6 @@
 mod fixture;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,11 +15,6 @@ fn commands(guide: &str) -> Vec<&str> {
         .filter_map(|line| line.strip_prefix("    "))
         .filter(|line| !line.trim().is_empty())
         .collect()
-}
-
-fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("its address").port()
 }
 
 /// Ends the service, however the test ends.
@@ -58,7 +52,7 @@ fn every_command_does_what_the_guide_says() {
     // What is in the image is tested elsewhere: here it is enough that there is one to put in.
     let runtime = folder.path().join("runtime");
     fs::write(&runtime, fixture::static_executable(fixture::X86_64)).expect("a runtime");
-    let port = free_port();
+    let port = fixture::port::free();
     // The tool is on the path already, and nobody's port 5000 is ours.
     let script: Vec<String> = commands
         .iter()

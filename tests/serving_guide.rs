@@ -3,7 +3,6 @@
 mod fixture;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 
 use fixture::process::clean;
@@ -12,9 +11,7 @@ use fixture::process::clean;
 fn every_command_does_what_the_guide_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let guide = fs::read_to_string(root.join("docs/guide/serving.md")).expect("the guide");
-    // Both are held while they are chosen, so that they differ.
-    let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    let [port, grpc] = sockets.map(|socket| socket.local_addr().expect("an address").port());
+    let [port, grpc] = [(); 2].map(|()| fixture::port::free());
     // Lines that are indented by four spaces are commands, and nobody's ports 5000 and 5001 are ours. What is still served when a
     // command has failed ends with the shell.
     let commands = guide.lines().filter_map(|line| line.strip_prefix("    "));

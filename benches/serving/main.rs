@@ -20,7 +20,7 @@ mod report;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -226,7 +226,7 @@ fn ready(bench: &mut Bench) {
 }
 
 fn until_ready(runtime: &Path, bundle: &Path) -> f64 {
-    let port = free_port();
+    let port = fixture::port::free();
     let mut command = clean(&runtime.to_string_lossy());
     command
         .arg(bundle)
@@ -537,9 +537,4 @@ fn ask(address: SocketAddr, path: &str, kind: &str, body: &[u8]) -> http::Respon
     let mut connection = Connection::open(address).expect("connected");
     connection.send(&request("POST", path, kind, body)).expect("sent");
     connection.receive().expect("an answer")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

@@ -10,6 +10,7 @@ use super::duration::duration;
 use super::place::Place;
 use super::service::ServiceReport;
 use super::watch::Watch;
+use crate::problem::Problem;
 
 /// Serve the bundle of a former revision again, as a new revision
 ///
@@ -40,7 +41,16 @@ pub struct Args {
 ///
 /// When there is no such revision or its bundle is gone, or how the rollback ended.
 pub fn run(args: &Args, context: &Context) -> Result<ServiceReport> {
-    let project = context.project(&args.project)?;
+    let project = context.project(&args.project).map_err(|error| {
+        let folder = args.project.display().to_string();
+        // Where others name the revision.
+        if args.revision.is_none() && folder.parse::<u64>().is_ok() && !args.project.exists() {
+            let problem = Problem::new(format!("there is no folder `{folder}` with a project"));
+            problem.hint(format!("`--revision {folder}` names a revision")).into()
+        } else {
+            error
+        }
+    })?;
     let watch = Watch::new(context)?;
     args.place
         .target_to_change(&project, args.no_probe)?

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ const ANSWER: Duration = Duration::from_secs(5);
     after_help = "Examples:\n  emberline trace digits-deployment-7c9f8d5b6-x2x7k\n  emberline trace registry.example.com/team/digits:0123456789ab\n  emberline trace http://127.0.0.1:5000"
 )]
 pub struct Args {
-    /// Name of a pod, reference of an image, or address of a running server
+    /// Name of a pod, reference of an image, or address of a running server, which is asked with the key `EMBERLINE_KEY`
     #[arg(value_name = "POD|IMAGE|ADDRESS", env = "EMBERLINE_TRACE")]
     pub what: String,
     /// Folder of the project
@@ -176,14 +176,32 @@ impl Tracer<'_> {
 
     fn address(&mut self, address: &str) -> Result<()> {
         let base = address.trim_end_matches('/');
-        let answer = ask(&format!("{base}/")).with_context(|| format!("no server answers at `{address}`"))?;
+        let answer = ask(&format!("{base}/")).map_err(|error| {
+            Problem::new(format!("no server answers at `{address}`: {error}"))
+                .hint("`emberline status` tells the address of what is deployed, and whether it runs")
+        })?;
         let from = format!("the server at {base}");
-        if !trace::server(&mut self.trace, &answer, &from) {
-            return Err(
-                Problem::new(format!("what answers at `{address}` is no server of emberline"))
-                    .hint("the address of a service ends with its port, or with the gateway's path `/NAME`")
-                    .into(),
-            );
+        match answer {
+            Answer::Said(text) if trace::server(&mut self.trace, &text, &from) => {}
+            Answer::WantsKey => {
+                let with = if key().is_some() {
+                    "was asked with one that it does not let in"
+                } else {
+                    "was asked with none"
+                };
+                return Err(
+                    Problem::new(format!("the server at `{address}` wants a key, and {with}"))
+                        .hint("`EMBERLINE_KEY` is the key that it is asked with; `emberline keys add NAME` makes one")
+                        .into(),
+                );
+            }
+            Answer::Said(_) => {
+                return Err(
+                    Problem::new(format!("what answers at `{address}` is no server of emberline"))
+                        .hint("the address of a service ends with its port, or with the gateway's path `/NAME`")
+                        .into(),
+                );
+            }
         }
         self.history();
         self.image_of_what_runs();
@@ -271,16 +289,29 @@ impl Tracer<'_> {
     }
 }
 
+/// What a server says to a question.
+enum Answer {
+    Said(String),
+    WantsKey,
+}
+
 /// What a server says at an address.
-fn ask(url: &str) -> Result<String> {
-    let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).build();
+fn ask(url: &str) -> Result<Answer, ureq::Error> {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(ANSWER))
+        .http_status_as_error(false)
+        .build();
     let mut request = ureq::Agent::new_with_config(config)
         .get(url)
         .header("accept", "application/json");
     if let Some(key) = key() {
         request = request.header("x-api-key", key);
     }
-    Ok(request.call()?.into_body().read_to_string()?)
+    let answer = request.call()?;
+    if answer.status() == 401 {
+        return Ok(Answer::WantsKey);
+    }
+    Ok(Answer::Said(answer.into_body().read_to_string()?))
 }
 
 /// The key of a server that asks for one. Its only way in is the environment: arguments are read by everybody.

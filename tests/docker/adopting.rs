@@ -163,7 +163,7 @@ fn neither_a_namesake_nor_a_destination_is_touched() {
     let version = one.bundle();
     let other = Service::named(&one.name);
     other.bundle();
-    let overlay = format!("deploy:\n  port: {}\n", crate::running::free_port());
+    let overlay = format!("deploy:\n  port: {}\n", crate::fixture::port::free());
     fs::write(one.path().join("emberline.staging.yaml"), overlay).expect("an overlay");
     one.deploy(&[]);
     let staging = one.deploy(&["-d", "staging"]);

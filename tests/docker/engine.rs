@@ -10,7 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::digits_bundle;
-use crate::running::{Connection, free_port, signal, version_of, wait};
+use crate::fixture::port;
+use crate::running::{Connection, signal, version_of, wait};
 use crate::tool::{emberline, found, ran, skipped};
 
 /// A container engine with its own state, its own bridge, and no rule in the machine's firewall.
@@ -115,7 +116,7 @@ fn an_engine_that_was_restarted_brings_the_service_back_as_it_was() {
     let mut engine = Engine::new();
     engine.start();
     let folder = tempfile::tempdir().expect("a folder");
-    let (name, port) = (format!("emberline-test-engine-{}", std::process::id()), free_port());
+    let (name, port) = (format!("emberline-test-engine-{}", std::process::id()), port::free());
     fs::write(
         folder.path().join("emberline.yaml"),
         format!("name: {name}\ndata: {{source: synthetic-digits}}\ndeploy: {{target: docker, port: {port}}}\n"),

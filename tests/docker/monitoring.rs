@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::fixture::port;
 use crate::prometheus::{Prometheus, hurried, prometheus, until_nothing_wants};
-use crate::running::free_port;
 use crate::setup::{Service, engine};
 
 /// That of another destination is one more, and none of its own.
@@ -15,7 +15,7 @@ fn prometheus_finds_every_container_of_its_destination() {
     }
     let service = Service::new();
     service.bundle();
-    let overlay = format!("deploy:\n  port: {}\n", free_port());
+    let overlay = format!("deploy:\n  port: {}\n", port::free());
     fs::write(service.path().join("emberline.staging.yaml"), overlay).expect("an overlay");
     service.deploy(&["--replicas", "2"]);
     service.deploy(&["-d", "staging"]);

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::running::{Load, free_port};
+use crate::fixture::port;
+use crate::running::Load;
 use crate::setup::{Service, engine};
 
 pub fn ready(status: &Value, replicas: usize) -> bool {
@@ -73,7 +74,7 @@ fn what_runs_already_is_left_alone() {
     assert_eq!(service.containers(), before);
 
     // Another port is the address's matter, and no container's.
-    let (old, new) = (service.port, free_port());
+    let (old, new) = (service.port, port::free());
     let report = service.deploy(&["--replicas", "2", "--port", &new.to_string()]);
     assert_eq!(report["address"], format!("http://127.0.0.1:{new}"));
     assert_eq!(service.containers(), before);
@@ -101,7 +102,7 @@ fn a_gateway_stands_in_front_of_the_containers() {
     let service = Service::new();
     service.bundle();
     service.deploy(&["--replicas", "2"]);
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = format!("127.0.0.1:{}", port::free());
     let report = service.ok(&["gateway", "up", "--listen", &listen]);
     let address: std::net::SocketAddr = listen.parse().expect("an address");
     let path = format!("/{}/v2/models/digits", service.name);

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::digits_bundle;
-use crate::running::{Connection, free_port, version_of, wait};
+use crate::fixture::port;
+use crate::running::{Connection, version_of, wait};
 use crate::tool::{Ran, emberline, found, ran, skipped};
 
 /// Whether there is an engine to test with, and the nginx that holds the address.
@@ -45,7 +46,7 @@ impl Service {
         let service = Self {
             folder: tempfile::tempdir().expect("a folder"),
             name: name.to_owned(),
-            port: free_port(),
+            port: port::free(),
         };
         service.configure("");
         service

@@ -1,7 +1,7 @@
 //! A project with a gateway of its own, the servers behind it, and what they have counted.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -89,8 +89,7 @@ impl Drop for Gateway {
 }
 
 pub fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
+    SocketAddr::from(([127, 0, 0, 1], fixture::port::free()))
 }
 
 pub fn three(folder: &Path) -> Vec<Server> {

@@ -147,6 +147,36 @@ fn a_probe_that_cannot_start_or_was_left_behind_is_in_nobodys_way() {
     assert_none_failed("over a left-over probe", &service.ok(&["rollback"])["proof"]);
     assert_eq!(probes(&service), 0);
 
+    // One that is taken away before it has begun is made again, once.
+    let probe = |arguments: &[&str]| {
+        service
+            .namespace
+            .kubectl(&[arguments, &["pod", "digits-probe"]].concat())
+    };
+    for (times, replicas) in [(1, "2"), (2, "3")] {
+        wait("the probe before it goes", || !probe(&["get"]).status.success());
+        let mut command = service.command(&["scale", "--replicas", replicas, "-o", "json"]);
+        let client = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let client = client.expect("it starts");
+        let mut taken = Vec::new();
+        wait("the probe is there, and is taken away", || {
+            let found = probe(&["get", "-o=jsonpath={.metadata.uid}"]);
+            if found.status.success() && !taken.contains(&found.stdout) {
+                succeeded(probe(&["delete", "--grace-period=0", "--force"]));
+                taken.push(found.stdout);
+            }
+            taken.len() == times
+        });
+        let output = succeeded(client.wait_with_output().expect("it ends"));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
+        assert_eq!(report["replicas"]["ready"].to_string(), replicas);
+        if times == 1 {
+            assert_none_failed("over a probe that was taken away", &report["proof"]);
+        } else {
+            assert_eq!(report["proof_hint"], "somebody has deleted it, twice", "{report}");
+        }
+    }
+
     // Ctrl-C takes it away; a client that was killed leaves it to the next change, or to its deadline.
     for (end, left) in [(Signal::INT, 0), (Signal::KILL, 1)] {
         let mut command = service.command(&["deploy", "--allow-ungated", "--replicas", "3", "--bundle", &second]);

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::fixture::port;
 use crate::gateway::{IMAGE, nginx_image};
-use crate::running::{free_port, wait};
+use crate::running::wait;
 use crate::service::{Service, with_runtime};
 use crate::setup::{cluster, extra_kinds, registry, succeeded};
 use crate::tool::ran;
@@ -44,7 +45,7 @@ fn every_command_does_what_the_guide_says() {
     };
     let part = part();
     // The namespace is there, and nobody's port 5000 is ours.
-    let free = free_port();
+    let free = port::free();
     let script: Vec<String> = part
         .lines()
         .filter_map(|line| line.strip_prefix("    "))

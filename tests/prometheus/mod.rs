@@ -103,8 +103,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one in `folder`, which holds its prometheus.yml, and waits until it answers.
     pub fn start(folder: &Path) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let address = port.expect("a free port");
+        let address = format!("127.0.0.1:{}", crate::fixture::port::free());
         let log = File::create(folder.join("prometheus.log")).expect("a log");
         let child = Command::new("prometheus")
             .args([

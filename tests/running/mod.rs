@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct Deployment {
 impl Deployment {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
+        let port = crate::fixture::port::free();
         std::fs::write(
             folder.path().join("emberline.yaml"),
             format!("name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{port: {port}}}\n"),
@@ -139,11 +139,6 @@ pub fn pids(status: &Value) -> Vec<u32> {
 
 pub fn version_of(bundle: &Path) -> String {
     bundle.file_name().expect("a name").to_string_lossy().into_owned()
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 pub fn wait(what: &str, mut wanted: impl FnMut() -> bool) {

@@ -310,3 +310,27 @@ fn beyond_this_machine_it_takes_keys_or_a_word() {
     let local = (std::net::Ipv4Addr::LOCALHOST, server.address.port()).into();
     assert_eq!(post(local, "/predict", &json!(image(1))).status, 401);
 }
+
+#[test]
+fn trace_says_that_a_server_wants_a_key() {
+    let keyed = Keyed::new();
+    let server = keyed.start(&[]);
+    let traced = |path: &str, key: Option<&str>| {
+        let address = format!("http://{}{path}", server.address);
+        let mut command = tool::emberline(keyed.folder.path(), &["trace", &address]);
+        command.envs(key.map(|key| ("EMBERLINE_KEY", key)));
+        tool::ran(&mut command)
+    };
+    let hint = "hint: `EMBERLINE_KEY` is the key that it is asked with";
+    traced("", None)
+        .code(1)
+        .says(&["wants a key, and was asked with none", hint]);
+    let wrong = format!("emb_{}", "0".repeat(64));
+    let told = traced("", Some(&wrong)).code(1);
+    told.says(&["wants a key, and was asked with one that it does not let in", hint]);
+    assert!(traced("", Some(&keyed.phone)).success().stdout.contains("digits"));
+    traced("/elsewhere", Some(&keyed.phone)).code(1).says(&[
+        "/elsewhere` is no server of emberline",
+        "hint: the address of a service ends with its port",
+    ]);
+}

@@ -15,7 +15,9 @@ mod logs;
 mod manifests;
 mod measure;
 mod proof;
+mod removal;
 mod rights;
+mod roll;
 mod routes;
 mod scale;
 mod stage;
@@ -28,28 +30,24 @@ pub use rights::rights;
 pub use routes::{Extra, check_known};
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service as ClusterService, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::core::v1::Pod;
 
 use self::converge::Wait;
-use self::former::{Former, former, has_arrived, leave, scaling_has_arrived, set_replicas, settle};
+use self::former::{Former, former, has_arrived, scaling_has_arrived, set_replicas, settle};
 use self::history::{History, Record, template};
 use self::lock::Lock;
 use self::manifests::{MANAGED, Names};
 use self::proof::Probe;
+use self::roll::Change;
 use self::scale::check_number;
-use self::told::changed;
 use crate::cluster::rollout::Rollout;
 use crate::cluster::{Access, Cluster, Write};
 use crate::deploy::history::{self as records, Outcome, ReleaseSource, Revision, Scaled};
-use crate::deploy::trouble::explained;
-use crate::deploy::{Autoscale, DeployError, Events, LogLine, LogQuery, Request, Service, Target};
+use crate::deploy::{Autoscale, Events, LogLine, LogQuery, Request, Service, Target};
 use crate::problem::Problem;
 use crate::project::Project;
 
@@ -57,8 +55,6 @@ use crate::project::Project;
 pub const MOST_REPLICAS: usize = 1000;
 /// Between two looks at what goes.
 const POLL: Duration = Duration::from_millis(500);
-/// How long pods may take to go: what they are given, and a margin.
-const END: Duration = Duration::from_mins(1);
 
 /// The service of one project in a cluster.
 pub struct Kubernetes {
@@ -165,58 +161,6 @@ impl Kubernetes {
         .into()
     }
 
-    /// Applies a Deployment as a revision, and waits; a revision that does not arrive is taken back.
-    fn roll(&self, change: Change, lock: &Lock, history: &mut History, events: &dyn Events) -> Result<Service> {
-        let Change {
-            revision,
-            deployment,
-            former,
-            timeout,
-        } = change;
-        let autoscale = self.autoscale()?;
-        self.cluster.apply(&deployment, Write::Real)?;
-        let wait = self.wait(lock, timeout, events);
-        let told = wait.arrive(revision, |rollout| changed(self.service(rollout, history, autoscale)))?;
-        let trouble = match told {
-            Ok(rollout) => {
-                history.end(revision, Outcome::Deployed, None)?;
-                return Ok(changed(self.service(&rollout, history, autoscale)));
-            }
-            Err(trouble) => trouble,
-        };
-        if self.keeps_failures {
-            return Err(leave(revision, &former, trouble, history)?);
-        }
-        let reason = Some(trouble.reason.clone());
-        match former {
-            Former::Nothing => {
-                self.remove_release(history)?;
-                history.end(revision, Outcome::Failed, reason)?;
-                Err(explained(Some(&trouble), DeployError::NotRolledBack))
-            }
-            Former::Same(replicas) => {
-                if autoscale.is_none() {
-                    self.set_scale(replicas)?;
-                }
-                Err(explained(Some(&trouble), DeployError::RolledBack))
-            }
-            Former::Other(former) => {
-                // In this order: a client that dies in between has not said that the former version is back.
-                self.cluster.apply(&*former, Write::Real)?;
-                history.end(revision, Outcome::RolledBack, reason)?;
-                match wait.arrive(revision, |rollout| self.service(rollout, history, autoscale))? {
-                    Ok(_) => Err(explained(Some(&trouble), DeployError::RolledBack)),
-                    Err(again) => Err(explained(Some(&trouble), |reason| {
-                        DeployError::NotRolledBack(format!(
-                            "{reason}; and the former version does not come back either: {}",
-                            again.reason
-                        ))
-                    })),
-                }
-            }
-        }
-    }
-
     /// Takes the lock. What a client that has died had besides is taken away.
     fn lock(&self, what: &str) -> Result<Lock<'_>> {
         let lock = Lock::take(&self.cluster, &self.names, what)?;
@@ -235,28 +179,6 @@ impl Kubernetes {
             timeout,
             events,
         }
-    }
-
-    /// Takes a release away that has nothing to go back to.
-    fn remove_release(&self, history: &History) -> Result<()> {
-        // Whoever deploys without keys needs no right to Secrets.
-        let with_keys = history
-            .deployments()
-            .any(|deployment| !differences::secrets(deployment).is_empty());
-        self.cluster
-            .delete::<HorizontalPodAutoscaler>(&self.names.autoscaler())?;
-        for extra in routes::found(&self.cluster, &self.names, history.extras())? {
-            self.cluster.delete_manifest(&extra)?;
-        }
-        self.cluster.delete::<Deployment>(&self.names.deployment())?;
-        self.cluster.delete::<ClusterService>(&self.names.service())?;
-        self.cluster.delete::<PodDisruptionBudget>(&self.names.budget())?;
-        self.cluster.delete::<NetworkPolicy>(&self.names.policy())?;
-        if with_keys {
-            self.cluster.delete::<Secret>(&self.names.keys())?;
-        }
-        self.cluster.delete::<ServiceAccount>(&self.names.account())?;
-        Ok(())
     }
 }
 
@@ -278,14 +200,6 @@ pub fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
     let labels = [MANAGED, ("app.kubernetes.io/component", "server")];
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
     cluster.list(&labels.into())
-}
-
-/// A Deployment that is to arrive.
-struct Change {
-    revision: u64,
-    deployment: Deployment,
-    former: Former,
-    timeout: Duration,
 }
 
 impl Target for Kubernetes {
@@ -445,38 +359,7 @@ impl Target for Kubernetes {
     }
 
     fn delete(&self, events: &dyn Events) -> Result<()> {
-        let deployment: Option<Deployment> = self.cluster.get(&self.names.deployment())?;
-        let history: Option<ConfigMap> = self.cluster.get(&self.names.history())?;
-        if deployment.is_none() && history.is_none() {
-            return Err(self.nothing_deployed());
-        }
-        self.cluster.check_ours(deployment.as_ref(), MANAGED)?;
-        self.cluster.check_ours(history.as_ref(), MANAGED)?;
-        let lock = self.lock("emberline delete")?;
-        self.remove_probe()?;
-        self.remove_measurement()?;
-        self.remove_canary(&lock, events)?;
-        self.remove_release(&History::read(&self.cluster, &self.names)?)?;
-        self.cluster.delete::<ConfigMap>(&self.names.history())?;
-        let deadline = Instant::now() + END;
-        loop {
-            let left = self.cluster.list::<Pod>(&self.names.selector())?.len();
-            if left == 0 {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(
-                    Problem::new(format!("{left} pods have not ended after {} s", END.as_secs()))
-                        .hint("their node may be gone; `kubectl get pods` shows them")
-                        .into(),
-                );
-            }
-            if events.interrupted() {
-                return Err(DeployError::Interrupted.into());
-            }
-            lock.renew()?;
-            std::thread::sleep(POLL);
-        }
+        self.remove(events)
     }
 
     fn ask(&self, path: &str, body: &str, key: Option<&str>) -> Result<String> {

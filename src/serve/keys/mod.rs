@@ -33,6 +33,13 @@ pub struct KeySet(Vec<Key>);
 ///
 /// When it cannot be read, holds no key, or a line of it is wrong.
 pub fn open(path: &Path) -> Result<Keys> {
+    if !path.exists() {
+        let origin = path.display();
+        let problem = Problem::new(format!("cannot read `{origin}`: there is no such file"));
+        return Err(problem
+            .hint(format!("`emberline keys add NAME --keys {origin}` makes it"))
+            .into());
+    }
     Reloaded::open("keys", vec![path.to_owned()], |paths, contents| {
         let origin = paths[0].display().to_string();
         let text = std::str::from_utf8(&contents[0]).with_context(|| format!("`{origin}` is no text"))?;
@@ -142,7 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys");
         let error = open(&path).expect_err("missing");
-        assert!(error.to_string().contains("cannot read"), "{error:#}");
+        assert!(error.to_string().contains("there is no such file"), "{error:#}");
         std::fs::write(&path, "# none\n\n").expect("written");
         let error = open(&path).expect_err("empty");
         assert!(error.to_string().contains("holds no key"), "{error:#}");

@@ -135,8 +135,8 @@ impl Settings {
     fn set(&mut self, flag: &Flag, value: &str) -> Result<(), String> {
         match flag.name {
             "host" => value.clone_into(&mut self.host),
-            "port" => self.port = number(value)?,
-            "grpc-port" => self.grpc_port = (!value.is_empty()).then(|| number(value)).transpose()?,
+            "port" => self.port = port(value)?,
+            "grpc-port" => self.grpc_port = (!value.is_empty()).then(|| port(value)).transpose()?,
             "allow-public" => self.allow_public = truth(value)?,
             "keys" => self.keys = file(value),
             "tls-cert" => self.tls_cert = file(value),
@@ -167,6 +167,11 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| format!("`{text}` is no number of seconds"))
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no port, which is a whole number up to {}", u16::MAX))
 }
 
 fn number<N: FromStr>(text: &str) -> Result<N, String> {

@@ -74,7 +74,14 @@ impl Request {
                     settings.set(flag, &value).map_err(|reason| wrong(&name, &reason))?;
                 }
                 Arg::Value(path) if given.is_none() => given = Some(PathBuf::from(path)),
-                other => return Err(Problem::new(other.unexpected().to_string()).hint(TRY_HELP).into()),
+                Arg::Value(more) => {
+                    let (more, given) = (more.display().to_string(), given.unwrap_or_default());
+                    let reason = format!("`{more}` is one argument too many: BUNDLE is `{}`", given.display());
+                    return Err(Problem::new(reason).hint(TRY_HELP).into());
+                }
+                other @ Arg::Short(_) => {
+                    return Err(Problem::new(other.unexpected().to_string()).hint(TRY_HELP).into());
+                }
             }
         }
         if health {
@@ -106,7 +113,9 @@ fn unknown(name: &str) -> anyhow::Error {
         .iter()
         .map(|flag| flag.name)
         .chain(["health", "load", "probe", "help", "version"])
-        .min_by_key(|known| distance(name, known));
+        .min_by_key(|known| distance(name, known))
+        // Half of it may be mistyped; what has less in common with it is another word.
+        .filter(|nearest| distance(name, nearest) <= name.len() / 2);
     let problem = Problem::new(format!("there is no flag `--{name}`"));
     match nearest {
         Some(nearest) => problem.hint(format!("did you mean `--{nearest}`? {TRY_HELP}")).into(),
@@ -217,13 +226,15 @@ mod tests {
         let error = |arguments: &[&str]| read(arguments, &[]).expect_err("refused");
         assert!(error(&["b", "--prot", "1"]).contains("did you mean `--port`"));
         assert!(error(&["b", "--max-bdy", "1"]).contains("did you mean `--max-body`"));
-        assert!(error(&["b", "--port", "70000"]).contains("`--port`: `70000`"));
+        assert!(!error(&["b", "--frobnicate"]).contains("did you mean"));
+        assert!(error(&["b", "--port", "70000"]).contains("`--port`: `70000` is no port"));
+        assert!(error(&["b", "--grpc-port", "x"]).contains("up to 65535"));
         assert!(error(&["b", "--grace", "-1"]).contains("`--grace`: `-1`"));
         assert!(error(&["b", "--queue", "0"]).contains("`--queue`"));
         assert!(error(&["b", "--grpc-port", "5000"]).contains("`5000` is the port of HTTP"));
         assert!(error(&["b", "--tls-cert", "c"]).contains("`--tls-key`"));
         assert!(error(&["b", "--tls-key", "k"]).contains("`--tls-cert`"));
-        assert!(error(&["b", "c"]).contains("\"c\""));
+        assert!(error(&["b", "c"]).contains("`c` is one argument too many: BUNDLE is `b`"));
         assert!(error(&["b", "--inherit", "--drain", "1"]).contains("--drain"));
         assert!(error(&["b", "--inherit", "--grpc-port", "0"]).contains("EMBERLINE_GRPC_PORT"));
         let refused = read(&["b"], &[("EMBERLINE_ALLOW_PUBLIC", "maybe")]).expect_err("refused");
