@@ -176,32 +176,29 @@ impl Tracer<'_> {
 
     fn address(&mut self, address: &str) -> Result<()> {
         let base = address.trim_end_matches('/');
-        let answer = ask(&format!("{base}/")).map_err(|error| {
+        let (status, answer) = ask(&format!("{base}/")).map_err(|error| {
             Problem::new(format!("no server answers at `{address}`: {error}"))
                 .hint("`emberline status` tells the address of what is deployed, and whether it runs")
         })?;
+        if status == 401 {
+            let with = if key().is_some() {
+                "was asked with one that it does not let in"
+            } else {
+                "was asked with none"
+            };
+            return Err(
+                Problem::new(format!("the server at `{address}` wants a key, and {with}"))
+                    .hint("`EMBERLINE_KEY` is the key that it is asked with; `emberline keys add NAME` makes one")
+                    .into(),
+            );
+        }
         let from = format!("the server at {base}");
-        match answer {
-            Answer::Said(text) if trace::server(&mut self.trace, &text, &from) => {}
-            Answer::WantsKey => {
-                let with = if key().is_some() {
-                    "was asked with one that it does not let in"
-                } else {
-                    "was asked with none"
-                };
-                return Err(
-                    Problem::new(format!("the server at `{address}` wants a key, and {with}"))
-                        .hint("`EMBERLINE_KEY` is the key that it is asked with; `emberline keys add NAME` makes one")
-                        .into(),
-                );
-            }
-            Answer::Said(_) => {
-                return Err(
-                    Problem::new(format!("what answers at `{address}` is no server of emberline"))
-                        .hint("the address of a service ends with its port, or with the gateway's path `/NAME`")
-                        .into(),
-                );
-            }
+        if status != 200 || !trace::server(&mut self.trace, &answer, &from) {
+            return Err(Problem::new(format!(
+                "what answers at `{address}`, with status {status}, is no server of emberline"
+            ))
+            .hint("the address of a service ends with its port, or with the gateway's path `/NAME`")
+            .into());
         }
         self.history();
         self.image_of_what_runs();
@@ -289,14 +286,8 @@ impl Tracer<'_> {
     }
 }
 
-/// What a server says to a question.
-enum Answer {
-    Said(String),
-    WantsKey,
-}
-
-/// What a server says at an address.
-fn ask(url: &str) -> Result<Answer, ureq::Error> {
+/// The status and the text that a server answers with.
+fn ask(url: &str) -> Result<(u16, String), ureq::Error> {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(ANSWER))
         .http_status_as_error(false)
@@ -308,10 +299,7 @@ fn ask(url: &str) -> Result<Answer, ureq::Error> {
         request = request.header("x-api-key", key);
     }
     let answer = request.call()?;
-    if answer.status() == 401 {
-        return Ok(Answer::WantsKey);
-    }
-    Ok(Answer::Said(answer.into_body().read_to_string()?))
+    Ok((answer.status().as_u16(), answer.into_body().read_to_string()?))
 }
 
 /// The key of a server that asks for one. Its only way in is the environment: arguments are read by everybody.

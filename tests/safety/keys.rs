@@ -326,11 +326,12 @@ fn trace_says_that_a_server_wants_a_key() {
         .code(1)
         .says(&["wants a key, and was asked with none", hint]);
     let wrong = format!("emb_{}", "0".repeat(64));
-    let told = traced("", Some(&wrong)).code(1);
-    told.says(&["wants a key, and was asked with one that it does not let in", hint]);
+    traced("", Some(&wrong))
+        .code(1)
+        .says(&["wants a key, and was asked with one that it does not let in", hint]);
     assert!(traced("", Some(&keyed.phone)).success().stdout.contains("digits"));
     traced("/elsewhere", Some(&keyed.phone)).code(1).says(&[
-        "/elsewhere` is no server of emberline",
+        "/elsewhere`, with status 404, is no server of emberline",
         "hint: the address of a service ends with its port",
     ]);
 }

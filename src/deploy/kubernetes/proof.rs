@@ -61,7 +61,7 @@ pub struct Prober<'a> {
 }
 
 /// What has become of a probe so far.
-enum Start {
+enum Seen {
     /// It has not been answered yet.
     Waits,
     /// A request was answered.
@@ -103,23 +103,23 @@ impl Kubernetes {
         let deadline = Instant::now() + BEGINNING;
         let mut is_first = true;
         loop {
-            match prober.start() {
-                Ok(Start::Begun) => return Ok(Probe::Sending(prober)),
+            match prober.look() {
+                Ok(Seen::Begun) => return Ok(Probe::Sending(prober)),
                 // Whoever cleans up, or a node that took it for the one before, may do so once: nothing has been asked yet.
-                Ok(Start::Gone) if is_first => {
+                Ok(Seen::Gone) if is_first => {
                     is_first = false;
                     if let Err(error) = self.create(&mut prober, &image, port) {
                         return Ok(Probe::Lost(format!("{error:#}")));
                     }
                 }
-                Ok(Start::Gone) => return Ok(Probe::Lost("somebody has deleted it, twice".to_owned())),
-                Ok(Start::Waits) if Instant::now() > deadline => {
+                Ok(Seen::Gone) => return Ok(Probe::Lost("somebody has deleted it, twice".to_owned())),
+                Ok(Seen::Waits) if Instant::now() > deadline => {
                     return Ok(Probe::Lost(format!(
                         "it had no answer within {} s",
                         BEGINNING.as_secs()
                     )));
                 }
-                Ok(Start::Waits) => {}
+                Ok(Seen::Waits) => {}
                 Err(reason) => return Ok(Probe::Lost(reason)),
             }
             if events.interrupted() {
@@ -254,25 +254,25 @@ fn probe_name(names: &Names) -> String {
 
 impl Prober<'_> {
     /// Whether a request was answered; why not, when none will be.
-    fn start(&self) -> Result<Start, String> {
+    fn look(&self) -> Result<Seen, String> {
         let pod: Option<Pod> = self.cluster.get(&self.name).map_err(|error| format!("{error:#}"))?;
-        let Some(pod) = pod else { return Ok(Start::Gone) };
+        let Some(pod) = pod else { return Ok(Seen::Gone) };
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         match phase {
             Some("Running") => {}
             Some("Succeeded" | "Failed") => return Err(format!("it has ended: {}", self.log().trim())),
             _ => {
                 let cause = diagnosis::cause(&pod).filter(Cause::is_hopeless);
-                return cause.map_or(Ok(Start::Waits), |cause| Err(cause.reason));
+                return cause.map_or(Ok(Seen::Waits), |cause| Err(cause.reason));
             }
         }
         let Some(line) = self.log().lines().next_back().and_then(parse) else {
-            return Ok(Start::Waits);
+            return Ok(Seen::Waits);
         };
         if line.answered == 0 && line.proof.failed > TRIED {
             return Err(format!("the service does not answer it: {}", line.proof));
         }
-        Ok(if line.answered > 0 { Start::Begun } else { Start::Waits })
+        Ok(if line.answered > 0 { Seen::Begun } else { Seen::Waits })
     }
 
     /// The last lines of its log, as far as they can be had.

@@ -33,7 +33,7 @@ pub struct KeySet(Vec<Key>);
 ///
 /// When it cannot be read, holds no key, or a line of it is wrong.
 pub fn open(path: &Path) -> Result<Keys> {
-    if !path.exists() {
+    if matches!(path.try_exists(), Ok(false)) {
         let origin = path.display();
         let problem = Problem::new(format!("cannot read `{origin}`: there is no such file"));
         return Err(problem

@@ -1,44 +1,14 @@
-//! `emberline tune` on this machine: what is tried, how it is ranked, what fails, and what an end in the middle leaves. The
-//! cluster is in tests/kubernetes.
+//! Sweeps that come to their end: what is tried, how it is ranked, what fails, and what is refused.
 
-mod fixture;
-mod tool;
-
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use emberline::bundle::Store;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tool::trained::{bundles, json as read_json, names, project, text, train};
-use tool::{emberline, run};
 
-/// A project whose trials take a moment each.
-fn quick(more: &str) -> String {
-    format!(
-        "name: quick\ndata: {{source: synthetic-digits, count: 600, test_count: 200}}\ntrain: {{epochs: 1}}\n{more}\n"
-    )
-}
+use crate::setup::{latest, quick, trials, tune};
+use crate::tool::run;
+use crate::tool::trained::{bundles, json as read_json, names, project, text, train};
 
 const GRID: &str = "tune: {learning_rate: [0.001, 0.01], hidden: [[16], [32, 16]]}\nevaluate: {gate: {accuracy: 0.01}}";
-
-fn tune(folder: &Path, arguments: &[&str]) -> Value {
-    run(folder, &[&["tune", "-o", "json"], arguments].concat())
-        .success()
-        .json()
-}
-
-fn trials(report: &Value) -> &Vec<Value> {
-    report["trials"].as_array().expect("trials")
-}
-
-fn latest(folder: &Path) -> String {
-    fs::read_to_string(bundles(folder).join("latest")).expect("latest")
-}
 
 fn keys(value: &Value) -> Vec<&str> {
     value
@@ -48,26 +18,6 @@ fn keys(value: &Value) -> Vec<&str> {
         .map(String::as_str)
         .collect()
 }
-
-/// Processes that work in a folder.
-fn processes(folder: &Path) -> Vec<PathBuf> {
-    let folder = fs::canonicalize(folder).expect("a folder");
-    let all = fs::read_dir("/proc").expect("processes").flatten();
-    all.map(|entry| entry.path())
-        .filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder))
-        .collect()
-}
-
-/// Waits until no process works in a folder.
-fn none_is_left(folder: &Path) {
-    let start = Instant::now();
-    while !processes(folder).is_empty() {
-        assert!(start.elapsed() < Duration::from_mins(1), "a trial goes on alone");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-// ---- what it gives ----
 
 #[test]
 fn a_grid_is_ranked_and_the_best_is_the_newest() {
@@ -213,8 +163,6 @@ fn draws_are_repeatable_and_a_larger_one_goes_on() {
     assert_eq!(read_json(&bundle.join("bundle.json"))["training"]["seed"], 5);
 }
 
-// ---- what fails ----
-
 #[test]
 fn a_trial_that_fails_does_not_end_the_sweep() {
     let folder = project(&quick("tune: {hidden: [[20000, 6000], [8]]}"));
@@ -339,196 +287,4 @@ fn spaces_and_flags_that_cannot_be_tried_are_refused() {
             .says(words);
         assert!(!folder.path().join(".emberline").exists(), "{more}: something was done");
     }
-}
-
-// ---- the middle ----
-
-/// A sweep in the background, and its events.
-fn start(folder: &Path) -> (Child, BufReader<impl Read + use<>>) {
-    let mut child = emberline(folder, &["tune", "--progress", "json", "--parallel", "1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    let stderr = BufReader::new(child.stderr.take().expect("stderr"));
-    (child, stderr)
-}
-
-/// Waits until the trial with this number has begun.
-fn begins(stderr: &mut impl BufRead, index: u64) {
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert_ne!(
-            stderr.read_line(&mut line).expect("a line"),
-            0,
-            "it ended before trial {index}"
-        );
-        let event: Value = serde_json::from_str(&line).expect("JSON");
-        if event["event"] == "trial_started" && event["index"] == index {
-            return;
-        }
-    }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = Pid::from_raw(child.id().cast_signed()).expect("a process");
-    kill_process(id, signal).expect("signalled");
-}
-
-/// One trial of a moment, and one that never ends.
-const ENDLESS: &str = "tune: {epochs: [1, 1000000]}";
-
-#[test]
-fn ctrl_c_keeps_what_is_done_and_the_same_command_goes_on() {
-    let folder = project(&quick(ENDLESS));
-    let here = folder.path();
-    let (mut child, mut stderr) = start(here);
-    begins(&mut stderr, 2);
-    // One at a time works in a project.
-    run(here, &["tune"])
-        .code(1)
-        .says(&["another `emberline tune` works in", "hint: wait for its end"]);
-    signal(&child, Signal::INT);
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).expect("stderr");
-    assert_eq!(child.wait().expect("its end").code(), Some(130), "{said}");
-    assert!(said.contains("1 of 2 trials are told of"), "{said}");
-    none_is_left(here);
-    assert!(!bundles(here).join("latest").exists(), "the sweep is not whole");
-    let results = fs::read_dir(here.join(".emberline/tune")).expect("results").flatten();
-    let mut results = results.map(|entry| entry.path()).filter(|path| path.is_file());
-    let written = read_json(&results.next().expect("results"));
-    assert_eq!(trials(&written)[0]["outcome"], "done");
-    assert_eq!(trials(&written)[1]["outcome"], "missing");
-
-    fs::write(here.join("emberline.yaml"), quick("tune: {epochs: [1, 2]}")).expect("a project");
-    let report = tune(here, &[]);
-    assert_eq!(report["trained"], 1);
-    assert_eq!(trials(&report)[0]["version"], trials(&written)[0]["version"]);
-    assert_eq!(latest(here), text(&report["best"], "version"));
-}
-
-#[test]
-fn trials_end_with_a_tool_that_is_killed() {
-    let folder = project(&quick(ENDLESS));
-    let here = folder.path();
-    let (mut child, mut stderr) = start(here);
-    begins(&mut stderr, 2);
-    signal(&child, Signal::KILL);
-    assert_eq!(child.wait().expect("its end").code(), None, "killed");
-    none_is_left(here);
-    fs::write(here.join("emberline.yaml"), quick("tune: {epochs: [1, 2]}")).expect("a project");
-    assert_eq!(tune(here, &[])["trained"], 1);
-}
-
-#[test]
-fn a_sweep_ends_with_its_deadline() {
-    let folder = project(&quick(ENDLESS));
-    let here = folder.path();
-    run(here, &["tune", "--timeout", "3s"])
-        .code(1)
-        .says(&["the sweep took longer than --timeout", "hint: the same command"]);
-    none_is_left(here);
-}
-
-// ---- what comes from elsewhere ----
-
-/// A bundle's files by their names.
-type Files = BTreeMap<String, Vec<u8>>;
-
-#[test]
-fn a_bundle_that_was_changed_on_its_way_is_not_taken_in() {
-    let (there, here) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("a folder"),
-    );
-    let bundle = fixture::digits_bundle(there.path());
-    let files: Files = names(&bundle)
-        .into_iter()
-        .map(|name| (name.clone(), fs::read(bundle.join(name)).expect("a file")))
-        .collect();
-    let store = Store::of_project(here.path());
-    let refused = |change: &dyn Fn(&mut Files), words: &str| {
-        let mut changed = files.clone();
-        change(&mut changed);
-        let error = format!("{:#}", store.receive(&changed).expect_err(words));
-        assert!(error.contains(words), "{error}");
-        assert_eq!(names(store.folder()), [] as [&str; 0]);
-    };
-    refused(
-        &|files| files.get_mut("model.safetensors").expect("weights")[9] ^= 1,
-        "was changed",
-    );
-    refused(&|files| drop(files.remove("golden.json")), "cannot be read");
-    refused(&|files| drop(files.remove("bundle.json")), "no bundle");
-    refused(
-        &|files| drop(files.insert("../outside".into(), Vec::new())),
-        "no file name",
-    );
-
-    let received = store.receive(&files).expect("a bundle");
-    assert_eq!(
-        Some(received.version()),
-        bundle.file_name().and_then(|name| name.to_str())
-    );
-    assert!(!store.folder().join("latest").exists(), "the newest stays the newest");
-}
-
-// ---- the guide ----
-
-#[test]
-fn every_command_of_the_guide_does_what_it_says() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let guide = fs::read_to_string(root.join("docs/guide/tuning.md")).expect("the guide");
-    let (local, _) = guide
-        .split_once("\n## In a cluster\n")
-        .expect("the part about this machine");
-    let script: Vec<&str> = local.lines().filter_map(|line| line.strip_prefix("    ")).collect();
-    assert!(script.iter().filter(|line| line.starts_with("emberline tune")).count() >= 3);
-    let sections: Vec<&str> = local
-        .split("```yaml\n")
-        .skip(1)
-        .map(|block| block.split("```").next().expect("its end"))
-        .collect();
-    let folder = tempfile::tempdir().expect("a folder");
-    run(folder.path(), &["init", "digits"]).success();
-    let here = folder.path().join("digits");
-    let config = here.join("emberline.yaml");
-    let whole = fs::read_to_string(&config).expect("a project");
-    let mut text = whole.replace(
-        "source: synthetic-digits\n",
-        "source: synthetic-digits\n  count: 1500\n",
-    );
-    let gate = text.find("  gate:").expect("a gate");
-    text.truncate(gate);
-    text.push_str("  gate: {accuracy: 0.3}\n");
-    fs::write(&config, [&text, sections[0]].concat()).expect("a project");
-
-    // What is in the image is tested elsewhere.
-    let runtime = folder.path().join("runtime");
-    fs::write(&runtime, fixture::static_executable(fixture::X86_64)).expect("a runtime");
-    let bin = Path::new(env!("CARGO_BIN_EXE_emberline")).parent().expect("a folder");
-    let output = Command::new("bash")
-        .args(["-euxo", "pipefail", "-c", &script.join("\n")])
-        .current_dir(&here)
-        .env_clear()
-        .env(
-            "PATH",
-            format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default()),
-        )
-        .env("EMBERLINE_RUNTIME", &runtime)
-        .output()
-        .expect("bash");
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(output.status.success(), "{stdout}\n{stderr}");
-    assert!(stdout.contains("best by validation accuracy: trial"), "{stdout}");
-    // The other sections load as well.
-    fs::write(&config, [&text, sections[1]].concat()).expect("a project");
-    run(&here, &["tune", "--target", "docker"])
-        .code(2)
-        .says(&["`local` or `kubernetes`"]);
 }
