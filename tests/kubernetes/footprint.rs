@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::fixture::http::Connection;
 use crate::fixture::{bundle_of, digits_bundle};
 use crate::service::Service;
-use crate::setup::cluster;
+use crate::setup::{Cluster, cluster};
 
 /// What `package` has measured of a version.
 fn footprint(service: &Service, version: &str) -> (PathBuf, Value) {
@@ -17,6 +17,21 @@ fn footprint(service: &Service, version: &str) -> (PathBuf, Value) {
         .join(format!(".emberline/bundles/{version}.footprint.json"));
     let text = fs::read(&path).expect("package has measured it");
     (path, serde_json::from_slice(&text).expect("JSON"))
+}
+
+/// A service whose project says nothing of memory or processor time, so that it gets what was measured.
+fn measured_service(cluster: &Cluster) -> Service {
+    let service = Service::new(cluster);
+    configure(&service, "");
+    service
+}
+
+/// The project's file, with more keys for `deploy`, each after a comma.
+fn configure(service: &Service, keys: &str) {
+    let namespace = service.namespace.name();
+    service.configure(&format!(
+        "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}{keys}}}\n"
+    ));
 }
 
 /// What the containers of the Deployment ask for and may take.
@@ -34,7 +49,7 @@ fn mebibytes(measured: &Value) -> u64 {
 #[test]
 fn replicas_get_what_was_measured_and_it_is_enough() {
     let Some(cluster) = cluster() else { return };
-    let service = Service::new(&cluster);
+    let service = measured_service(&cluster);
     let folder = digits_bundle(service.path());
     let version = service.load(&folder);
     let (path, measured) = footprint(&service, &version);
@@ -99,11 +114,7 @@ fn replicas_get_what_was_measured_and_it_is_enough() {
     );
 
     // What the project says stands above it, and nobody is told what they have said.
-    service.configure(&format!(
-        "name: digits\ndata: {{source: synthetic-digits}}\n\
-         deploy: {{target: kubernetes, namespace: {}, memory: 96Mi, cpu: 50m}}\n",
-        service.namespace.name()
-    ));
+    configure(&service, ", memory: 96Mi, cpu: 50m");
     let ran = service
         .run(&["deploy", "--allow-ungated", "--bundle", &version])
         .success();
@@ -116,7 +127,7 @@ fn replicas_get_what_was_measured_and_it_is_enough() {
 #[test]
 fn what_is_not_known_is_said_and_fixed_and_a_slower_network_is_promised_more() {
     let Some(cluster) = cluster() else { return };
-    let service = Service::new(&cluster);
+    let service = measured_service(&cluster);
     let wanted = |version: &str| {
         let ran = service.run(&["deploy", "--allow-ungated", "--bundle", version, "--dry-run", "client"]);
         (ran.code, ran.stdout.clone(), ran.stderr)
