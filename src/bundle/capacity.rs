@@ -68,6 +68,12 @@ pub enum Verdict {
 }
 
 impl Step {
+    /// Processor time between two looks at the seconds that were used, in whole milliseconds. The kernel counts in
+    /// hundredths of a second; what the subtraction leaves behind them would not be read from JSON as it was written.
+    pub fn processor_seconds(before: f64, after: f64) -> f64 {
+        ((after - before) * 1e3).round() / 1e3
+    }
+
     /// The time that the objective is about.
     pub fn time(&self, percentile: Percentile) -> Option<f64> {
         match percentile {
@@ -298,6 +304,21 @@ mod tests {
             ..step(0, Some(9.0), 0.0)
         };
         assert_eq!(fast.verdict(&slo("p50=1ms")), Verdict::Met);
+    }
+
+    #[test]
+    fn processor_time_is_read_as_it_was_written() {
+        assert_ne!(
+            30.13 - 29.71,
+            0.42,
+            "a subtraction alone leaves something behind the hundredths"
+        );
+        assert_eq!(Step::processor_seconds(29.71, 30.13), 0.42);
+        for ticks in 0..5000 {
+            let seconds = Step::processor_seconds(29.71, 29.71 + f64::from(ticks) / 100.0);
+            let text = serde_json::to_string(&seconds).expect("JSON");
+            assert_eq!(serde_json::from_str::<f64>(&text).expect("a number"), seconds, "{text}");
+        }
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Bench<'_> {
         let heard = self.load(Subject::Gateway, &order, &mut |told| {
             let now = nginx.cpu_seconds();
             if let Told::Step(step) = told {
-                step.cpu_seconds = before.zip(now).map(|(before, now)| now - before);
+                step.cpu_seconds = before
+                    .zip(now)
+                    .map(|(before, now)| Step::processor_seconds(before, now));
                 step.memory_bytes = None;
             }
             before = now;

@@ -182,7 +182,7 @@ impl Load<'_> {
             behind_seconds: rounded(late.quantile(0.99)).unwrap_or_default(),
             cpu_seconds: before
                 .zip(after)
-                .map(|(before, after)| ((after.0 - before.0) * 1e3).round() / 1e3),
+                .map(|(before, after)| Step::processor_seconds(before.0, after.0)),
             memory_bytes: after.map(|after| after.1),
             reasons: tally.reasons,
             sent_bytes: bytes[0],
