@@ -3,12 +3,12 @@
 mod tool;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use rustix::process::Signal;
+use tool::background::Background;
 use tool::trained::{QUICK, bundles, json, names, project, text, train};
 use tool::{emberline, run};
 
@@ -21,52 +21,16 @@ const SLOW: &str =
 // ---- interrupted ----
 
 /// A training in the background.
-fn start(folder: &Path, arguments: &[&str]) -> Child {
-    emberline(folder, &["train", "--progress", "json"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs")
-}
-
-/// Waits until the training tells an event of this kind.
-fn await_event(child: &mut Child, kind: &str) -> BufReader<std::process::ChildStderr> {
-    let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert_ne!(
-            stderr.read_line(&mut line).expect("a line"),
-            0,
-            "it ended before `{kind}`"
-        );
-        let event: Value = serde_json::from_str(&line).expect("JSON");
-        if event["event"] == kind {
-            return stderr;
-        }
-    }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = Pid::from_raw(child.id().cast_signed()).expect("a process");
-    kill_process(id, signal).expect("signalled");
-}
-
-/// Sends a signal, and gives the exit code with what was said from then on.
-fn end(mut child: Child, with: Signal, mut stderr: impl Read) -> (Option<i32>, String) {
-    signal(&child, with);
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).expect("stderr");
-    (child.wait().expect("its end").code(), said)
+fn start(folder: &Path) -> Background {
+    Background::start(&mut emberline(folder, &["train", "--progress", "json"]))
 }
 
 #[test]
 fn ctrl_c_keeps_the_best_weights_so_far() {
     for with in [Signal::INT, Signal::TERM] {
         let folder = project(ENDLESS);
-        let mut child = start(folder.path(), &[]);
-        let stderr = await_event(&mut child, "epoch");
+        let mut training = start(folder.path());
+        training.tells("epoch");
         let metrics = folder.path().join(".emberline/runs/0001/metrics.jsonl");
         assert!(
             fs::read_to_string(metrics)
@@ -74,7 +38,7 @@ fn ctrl_c_keeps_the_best_weights_so_far() {
                 .starts_with("{\"epoch\":1,"),
             "written as it comes"
         );
-        let (code, said) = end(child, with, stderr);
+        let (code, said) = training.end_with(with);
         assert_eq!(code, Some(130), "{said}");
         assert!(said.contains("the best weights are kept in bundle"), "{said}");
         let version = fs::read_to_string(bundles(folder.path()).join("latest")).expect("latest");
@@ -97,9 +61,9 @@ fn ctrl_c_keeps_the_best_weights_so_far() {
 #[test]
 fn ctrl_c_before_the_first_epoch_is_whole_writes_no_bundle() {
     let folder = project(SLOW);
-    let mut child = start(folder.path(), &[]);
-    let stderr = await_event(&mut child, "started");
-    let (code, said) = end(child, Signal::INT, stderr);
+    let mut training = start(folder.path());
+    training.tells("started");
+    let (code, said) = training.end_with(Signal::INT);
     assert_eq!(code, Some(130), "{said}");
     assert!(
         said.contains("before the first epoch was whole: no bundle was written"),
@@ -111,9 +75,9 @@ fn ctrl_c_before_the_first_epoch_is_whole_writes_no_bundle() {
 #[test]
 fn a_killed_training_leaves_nothing_in_the_way() {
     let folder = project(ENDLESS);
-    let mut child = start(folder.path(), &[]);
-    let stderr = await_event(&mut child, "epoch");
-    let (code, _) = end(child, Signal::KILL, stderr);
+    let mut training = start(folder.path());
+    training.tells("epoch");
+    let (code, _) = training.end_with(Signal::KILL);
     assert_eq!(code, None, "killed");
     assert_eq!(names(&bundles(folder.path())), [] as [&str; 0], "no half bundle");
     // One that was killed while it wrote its bundle leaves this.

@@ -58,10 +58,7 @@ fn a_version_that_never_gets_ready_is_taken_back_and_says_why() {
     }
 
     // One that fits on no node: that may change while something makes room, and nothing does.
-    service.configure(&format!(
-        "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {}, cpu: 500}}\n",
-        service.namespace.name()
-    ));
+    service.configure_deploy(", cpu: 500");
     let start = Instant::now();
     deploy(&good, &["--timeout", "5m"]).code(4).says(&[
         "fits on no node",

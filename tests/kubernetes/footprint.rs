@@ -22,16 +22,8 @@ fn footprint(service: &Service, version: &str) -> (PathBuf, Value) {
 /// A service whose project says nothing of memory or processor time, so that it gets what was measured.
 fn measured_service(cluster: &Cluster) -> Service {
     let service = Service::new(cluster);
-    configure(&service, "");
+    service.configure_deploy("");
     service
-}
-
-/// The project's file, with more keys for `deploy`, each after a comma.
-fn configure(service: &Service, keys: &str) {
-    let namespace = service.namespace.name();
-    service.configure(&format!(
-        "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}{keys}}}\n"
-    ));
 }
 
 /// What the containers of the Deployment ask for and may take.
@@ -114,7 +106,7 @@ fn replicas_get_what_was_measured_and_it_is_enough() {
     );
 
     // What the project says stands above it, and nobody is told what they have said.
-    configure(&service, ", memory: 96Mi, cpu: 50m");
+    service.configure_deploy(", memory: 96Mi, cpu: 50m");
     let ran = service
         .run(&["deploy", "--allow-ungated", "--bundle", &version])
         .success();

@@ -194,11 +194,8 @@ fn the_rights_that_the_guide_names_are_enough() {
     assert_ne!(run(&["logs"])["lines"][0], Value::Null);
 
     fs::write(&file, role).expect("written");
-    let routes =
-        "clients: cluster, ingress: {hosts: [digits.example.com]}, http_route: {gateway: public}, service_monitor: {}";
-    service.configure(&format!(
-        "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}, {routes}}}\n"
-    ));
+    let routes = ", clients: cluster, ingress: {hosts: [digits.example.com]}, http_route: {gateway: public}, service_monitor: {}";
+    service.configure_deploy(routes);
     let (verdict, message) = rights();
     assert_eq!(verdict, "failed");
     assert!(message.contains("`create servicemonitors`"), "{message}");

@@ -18,12 +18,7 @@ const MONITOR: &str = "service_monitor: {labels: {release: prometheus}, interval
 
 /// A project that asks for these.
 fn configure(service: &Service, extras: &[&str]) {
-    let namespace = service.namespace.name();
-    let extras = [&["clients: cluster"], extras].concat().join(", ");
-    service.configure(&format!(
-        "name: digits\ndata: {{source: synthetic-digits}}\n\
-         deploy: {{target: kubernetes, namespace: {namespace}, {extras}}}\n"
-    ));
+    service.configure_deploy(&[&[", clients: cluster"], extras].concat().join(", "));
 }
 
 /// The names of what there is of the three kinds, sorted.

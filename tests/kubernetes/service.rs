@@ -37,11 +37,16 @@ impl Service {
             cluster: cluster.clone(),
             namespace: Namespace::new(cluster, true),
         };
-        let namespace = service.namespace.name();
-        service.configure(&format!(
-            "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}, cpu: 10m{keys}}}\n"
-        ));
+        service.configure_deploy(&format!(", cpu: 10m{keys}"));
         service
+    }
+
+    /// Writes the project's file, with more keys for `deploy`, each after a comma.
+    pub fn configure_deploy(&self, keys: &str) {
+        let namespace = self.namespace.name();
+        self.configure(&format!(
+            "name: digits\ndata: {{source: synthetic-digits}}\ndeploy: {{target: kubernetes, namespace: {namespace}{keys}}}\n"
+        ));
     }
 
     pub fn configure(&self, text: &str) {

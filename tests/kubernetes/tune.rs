@@ -1,16 +1,16 @@
 //! `emberline tune` on a cluster: an Indexed Job whose bundles come home as they would have been trained here.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::running::wait;
 use crate::service::{Service, with_runtime};
 use crate::setup::{cluster, registry, succeeded};
+use crate::tool::background::Background;
 use crate::tool::trained::{bundles, names, project, text};
 use crate::tool::{ran, run};
 
@@ -151,38 +151,9 @@ fn what_keeps_all_trials_away_ends_the_sweep_at_once() {
     nothing_is_left(&service);
 }
 
-/// A sweep in the background, one trial at a time, and its events.
-fn start(service: &Service) -> (Child, BufReader<impl Read + use<>>) {
-    let mut command = service.command(&["tune", "--progress", "json", "--parallel", "1"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    let stderr = BufReader::new(child.stderr.take().expect("stderr"));
-    (child, stderr)
-}
-
-/// Waits until an event of this kind is told.
-fn told(stderr: &mut impl BufRead, kind: &str) {
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert_ne!(
-            stderr.read_line(&mut line).expect("a line"),
-            0,
-            "it ended before `{kind}`"
-        );
-        let event: Value = serde_json::from_str(&line).expect("JSON");
-        if event["event"] == kind {
-            return;
-        }
-    }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = Pid::from_raw(child.id().cast_signed()).expect("a process");
-    kill_process(id, signal).expect("signalled");
+/// A sweep in the background, one trial at a time.
+fn start(service: &Service) -> Background {
+    Background::start(&mut service.command(&["tune", "--progress", "json", "--parallel", "1"]))
 }
 
 #[test]
@@ -192,19 +163,16 @@ fn a_client_that_was_killed_or_has_gone_comes_back_to_its_job() {
     };
     let service = Service::new(&cluster);
     configure(&service, &registry, DIGITS);
-    let (mut child, mut stderr) = start(&service);
-    told(&mut stderr, "trial_started");
-    signal(&child, Signal::KILL);
-    assert_eq!(child.wait().expect("its end").code(), None, "killed");
+    let mut sweep = start(&service);
+    sweep.tells("trial_started");
+    assert_eq!(sweep.end_with(Signal::KILL).0, None, "killed");
     let job = jobs(&service)[0]["metadata"]["uid"].clone();
 
     // Back, and gone again by Ctrl-C when it has the first bundle.
-    let (mut child, mut stderr) = start(&service);
-    told(&mut stderr, "trial_done");
-    signal(&child, Signal::INT);
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).expect("stderr");
-    assert_eq!(child.wait().expect("its end").code(), Some(130), "{said}");
+    let mut sweep = start(&service);
+    sweep.tells("trial_done");
+    let (code, said) = sweep.end_with(Signal::INT);
+    assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("the sweep goes on in the cluster"), "{said}");
     assert_eq!(jobs(&service)[0]["metadata"]["uid"], job, "it is the same Job");
 
@@ -235,8 +203,8 @@ fn a_sweep_that_nobody_wants_any_more_is_cancelled() {
             .replace("[1, 2, 3]", "[1]")
             .replace("tune: {", "tune: {epochs: [1000000], "),
     );
-    let (mut child, mut stderr) = start(&service);
-    told(&mut stderr, "trial_started");
+    let mut sweep = start(&service);
+    sweep.tells("trial_started");
     let cancelled = service.ok(&["tune", "--cancel"]);
     let cancelled = cancelled["cancelled"].as_array().expect("Jobs");
     assert!(
@@ -244,9 +212,8 @@ fn a_sweep_that_nobody_wants_any_more_is_cancelled() {
         "{cancelled:?}"
     );
     // Whoever waits for it is told.
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).expect("stderr");
-    assert_eq!(child.wait().expect("its end").code(), Some(1), "{said}");
+    let (code, said) = sweep.end();
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("somebody has deleted the Job"), "{said}");
     nothing_is_left(&service);
 }

@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // each test file uses its part of it
 
+pub mod background;
 pub mod certificate;
 pub mod skipped;
 pub mod trained;

@@ -1,15 +1,13 @@
 //! Sweeps that end in the middle: nothing goes on alone, and what was done is kept.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use rustix::process::Signal;
 
 use crate::setup::{latest, quick, trials, tune};
+use crate::tool::background::Background;
 use crate::tool::trained::{bundles, json as read_json, project, text};
 use crate::tool::{emberline, run};
 
@@ -31,37 +29,17 @@ fn none_is_left(folder: &Path) {
     }
 }
 
-/// A sweep in the background, and its events.
-fn start(folder: &Path) -> (Child, BufReader<impl Read + use<>>) {
-    let mut child = emberline(folder, &["tune", "--progress", "json", "--parallel", "1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    let stderr = BufReader::new(child.stderr.take().expect("stderr"));
-    (child, stderr)
+/// A sweep in the background, whose second trial has begun.
+fn second_begun(folder: &Path) -> Background {
+    let mut command = emberline(folder, &["tune", "--progress", "json", "--parallel", "1"]);
+    let mut sweep = Background::start(&mut command);
+    while sweep.tells("trial_started")["index"] != 2 {}
+    sweep
 }
 
-/// Waits until the trial with this number has begun.
-fn begins(stderr: &mut impl BufRead, index: u64) {
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert_ne!(
-            stderr.read_line(&mut line).expect("a line"),
-            0,
-            "it ended before trial {index}"
-        );
-        let event: Value = serde_json::from_str(&line).expect("JSON");
-        if event["event"] == "trial_started" && event["index"] == index {
-            return;
-        }
-    }
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = Pid::from_raw(child.id().cast_signed()).expect("a process");
-    kill_process(id, signal).expect("signalled");
+/// The project of a sweep that was ended, with one that has an end.
+fn shorten(folder: &Path) {
+    fs::write(folder.join("emberline.yaml"), quick("tune: {epochs: [1, 2]}")).expect("a project");
 }
 
 /// One trial of a moment, and one that never ends.
@@ -71,16 +49,13 @@ const ENDLESS: &str = "tune: {epochs: [1, 1000000]}";
 fn ctrl_c_keeps_what_is_done_and_the_same_command_goes_on() {
     let folder = project(&quick(ENDLESS));
     let here = folder.path();
-    let (mut child, mut stderr) = start(here);
-    begins(&mut stderr, 2);
+    let sweep = second_begun(here);
     // One at a time works in a project.
     run(here, &["tune"])
         .code(1)
         .says(&["another `emberline tune` works in", "hint: wait for its end"]);
-    signal(&child, Signal::INT);
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).expect("stderr");
-    assert_eq!(child.wait().expect("its end").code(), Some(130), "{said}");
+    let (code, said) = sweep.end_with(Signal::INT);
+    assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("1 of 2 trials are told of"), "{said}");
     none_is_left(here);
     assert!(!bundles(here).join("latest").exists(), "the sweep is not whole");
@@ -90,7 +65,7 @@ fn ctrl_c_keeps_what_is_done_and_the_same_command_goes_on() {
     assert_eq!(trials(&written)[0]["outcome"], "done");
     assert_eq!(trials(&written)[1]["outcome"], "missing");
 
-    fs::write(here.join("emberline.yaml"), quick("tune: {epochs: [1, 2]}")).expect("a project");
+    shorten(here);
     let report = tune(here, &[]);
     assert_eq!(report["trained"], 1);
     assert_eq!(trials(&report)[0]["version"], trials(&written)[0]["version"]);
@@ -101,12 +76,10 @@ fn ctrl_c_keeps_what_is_done_and_the_same_command_goes_on() {
 fn trials_end_with_a_tool_that_is_killed() {
     let folder = project(&quick(ENDLESS));
     let here = folder.path();
-    let (mut child, mut stderr) = start(here);
-    begins(&mut stderr, 2);
-    signal(&child, Signal::KILL);
-    assert_eq!(child.wait().expect("its end").code(), None, "killed");
+    let (code, _) = second_begun(here).end_with(Signal::KILL);
+    assert_eq!(code, None, "killed");
     none_is_left(here);
-    fs::write(here.join("emberline.yaml"), quick("tune: {epochs: [1, 2]}")).expect("a project");
+    shorten(here);
     assert_eq!(tune(here, &[])["trained"], 1);
 }
 
